@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from configs.slurm import SlurmConfig
+from configs.words import counted
 from launch.job import Job
 from launch.slurm_problems import script_option, time_seconds
 
@@ -27,14 +28,14 @@ def machines(job: Job, slurm: SlurmConfig) -> str:
     """
     asked = slurm.of_stage(job.asks)
     kind = f" ({job.gpus.kind})" if job.gpus.kind else ""
-    gpus = f"{_count(job.gpus.count, 'GPU')}{kind}" if job.gpus.count else "no GPU"
-    parts = [_count(job.tasks, "task")] if job.tasks > 1 else []
+    gpus = f"{counted(job.gpus.count, 'GPU')}{kind}" if job.gpus.count else "no GPU"
+    parts = [counted(job.tasks, "task")] if job.tasks > 1 else []
     hours = limit_hours(job, slurm)
-    parts += [_count(job.nodes, "node"), gpus, "no limit" if hours is None else _time(hours)]
+    parts += [counted(job.nodes, "node"), gpus, "no limit" if hours is None else _time(hours)]
     text = " x ".join(parts)
     if job.gpus.count and hours is not None:
-        text += f" = {hours * _gpus(job):,.4g} GPU hours at most"
-    cores = _count(asked.cpus_per_task or 1, "core")
+        text += f" = {_gpu_hours(hours * _gpus(job))} at most"
+    cores = counted(asked.cpus_per_task or 1, "core")
     text += f"; {job.ranks_per_node} ranks of {cores} per node" if job.ranks_per_node > 1 else f"; {cores}"
     text += f", {asked.memory} per node" if asked.memory else ""
     return text + (f"; partition {asked.partition}" if asked.partition else "")
@@ -51,9 +52,13 @@ def _total(jobs: Sequence[Job], slurm: SlurmConfig) -> Iterator[str]:
     hours = [limit_hours(job, slurm) for job in jobs if job.gpus.count]
     known = sum((limit_hours(job, slurm) or 0) * _gpus(job) for job in jobs)
     if hours and None not in hours:
-        yield f"all jobs: {known:,.4g} GPU hours at most"
+        yield f"all jobs: {_gpu_hours(known)} at most"
     if any(job.asks == "train" for job in jobs):
         yield "a training that needs more than its time limit saves and is queued again, for as many hours again"
+
+
+def _gpu_hours(hours: float) -> str:
+    return "1 GPU hour" if hours == 1 else f"{hours:,.4g} GPU hours"
 
 
 def _gpus(job: Job) -> int:
@@ -63,7 +68,3 @@ def _gpus(job: Job) -> int:
 def _time(hours: float) -> str:
     """Hours, or minutes below one: `1.5 h`, `40 min`."""
     return f"{hours:,.4g} h" if hours >= 1 else f"{hours * 60:.3g} min"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"

@@ -99,7 +99,8 @@ def _request(stage: SlurmConfig | SlurmStage, prefix: str) -> Iterator[str]:
             yield str(error)
     yield from _unprintable(stage.options, f"{prefix}.options")
     for number, option in enumerate(stage.options):
-        yield from _option(option, f"{prefix}.options[{number}]", prefix)
+        if option.isprintable():
+            yield from _option(option, f"{prefix}.options[{number}]", prefix)
 
 
 def _time(text: str, name: str) -> Iterator[str]:
@@ -128,7 +129,9 @@ def _option(option: str, name: str, prefix: str) -> Iterator[str]:
     match = next((ours for ours in (*SETTINGS, *OURS) if flag == ours), None)
     if match is None and flag.startswith("--") and len(flag) > 4:  # sbatch accepts abbreviations
         match = next((ours for ours in (*SETTINGS, *OURS) if ours.startswith(flag)), None)
-    if match in SETTINGS:
+    if flag.startswith("--no-r") and "--no-requeue".startswith(flag):
+        yield f"{name} is {option!r}; a training is queued again at its time limit: leave it out"
+    elif match in SETTINGS:
         yield f"{name} is {option!r}; use the setting {prefix}.{SETTINGS[match]}"
     elif match is not None:
         yield f"{name} is {option!r}; launch.submit sets {match}: leave it out"

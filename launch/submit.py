@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from configs.command_line import add_base_model, add_dry_run, config_of, config_parser, exit_on_user_error
-from configs.errors import UserError
+from configs.errors import ConfigError, UserError
 from configs.run import RunConfig
 from configs.trained import load_evaluation_of
 from launch.chain import plan, write_configs
@@ -39,9 +39,14 @@ def main() -> None:
         for note in (note for _, notes in loaded for note in notes):
             print(note, file=sys.stderr)
         evaluations = [evaluation for evaluation, _ in loaded]
-        jobs = plan(config, evaluations, cluster, arguments.start, config.slurm.python or sys.executable)
+        try:
+            jobs = plan(config, evaluations, cluster, arguments.start, config.slurm.python or sys.executable)
+            text = queue.dry_run_text(jobs, arguments.verbose) if arguments.dry_run else ""
+        except ConfigError:  # of a value that a problem names with its setting
+            exit_with_problems(found)
+            raise
         if arguments.dry_run:
-            print(queue.dry_run_text(jobs, arguments.verbose), end="", flush=True)
+            print(text, end="", flush=True)
             exit_with_problems(found)
             return
         queue.write_scripts(jobs)

@@ -25,7 +25,7 @@ exit 0
 RANK = """#!/bin/bash
 # Saves when it gets USR1, as the training does: writes the marker and leaves with 0.
 trap 'echo saved; touch "$1/requeue"; exit 0' USR1
-echo "rank at $MASTER_ADDR:$MASTER_PORT with $OMP_NUM_THREADS threads, site $SITE"
+echo "rank at $MASTER_ADDR:$MASTER_PORT with $OMP_NUM_THREADS threads, site $SITE, exports ${SLURM_EXPORT_ENV:-all}"
 touch "$1/started"
 for _ in $(seq 200); do sleep 0.05; done
 """
@@ -49,6 +49,7 @@ def start(lab: Path, *command: str, restarts: str | None = None) -> "subprocess.
         "SLURM_JOB_ID": "20123",
         "SLURM_JOB_NODELIST": "node[7-8]",
         "SLURM_NTASKS": "2",
+        "SLURM_EXPORT_ENV": "NONE",  # as with sbatch --export=NONE
         "SLURM_CPUS_PER_TASK": "3",
     }
     environment.pop("SLURM_RESTART_COUNT", None)
@@ -94,7 +95,7 @@ def test_the_exit_code_of_the_training_is_that_of_the_job(lab: Path) -> None:
 
 def test_the_ranks_meet_at_the_first_node_at_a_port_from_the_job_id(lab: Path) -> None:
     _, output = signalled(lab, signal.SIGUSR1)
-    assert "rank at node7:20123 with 3 threads, site here" in output
+    assert "rank at node7:20123 with 3 threads, site here, exports all" in output
 
 
 def test_after_usr1_the_job_waits_for_the_save_and_is_requeued(lab: Path) -> None:

@@ -107,6 +107,8 @@ def test_options_are_passed_as_given_before_the_script(load: Load) -> None:
         ("-o", "leave it out"),
         ("--array=0-3", "leave it out"),
         ("--wrap=id", "leave it out"),
+        ("--no-requeue", "a training is queued again at its time limit: leave it out"),
+        ("--comment=a\nb", "has the unprintable character"),
     ],
 )
 def test_an_option_that_breaks_the_call_or_the_chain_is_refused_by_name(option: str, said: str) -> None:

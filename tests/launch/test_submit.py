@@ -154,6 +154,10 @@ def test_problems_stop_a_submission_before_the_queue(
     assert capsys.readouterr().err.count("problem: ") == 2
     assert sbatch() == []
     assert not (project / "runs").exists()
+    assert run_main(submit.main, *GPUS, "--dry-run", "--set", 'slurm.options=["--comment=a\\nb"]') == 2
+    assert capsys.readouterr().err.startswith(
+        "problem: slurm.options[0] '--comment=a\\nb' has the unprintable character"
+    )
 
 
 HOSTILE = ["name=a\nb", "name='a b'", 'name="$(touch x)"', "name=`id`", 'name="a\\nb"', "name=-x"]
