@@ -21,7 +21,8 @@ from eval.models.generate import Prompt, TextPredictor
 from eval.runner.batching import open_source
 from eval.runner.evaluation_record import describe_evaluation, write_evaluation
 from eval.runner.predictions import PredictionWriter
-from eval.types import Answer, Failure, Prediction
+from eval.types import Answer, Failure
+from tests.eval.stored_answers import stored_answer
 from train.toy.random_models import write_random_base
 from train.toy.tiny_families import BUILDERS, write_tiny_family
 
@@ -186,21 +187,8 @@ def store_answers(write_config: Callable[..., Path]) -> Callable[..., tuple[Eval
             for sample in (shards.sample(number) for number in range(len(shards.index))):
                 if not rest.get(sample.label_name or ""):
                     continue
-                writer.write(
-                    [
-                        Prediction(
-                            id=sample.id,
-                            prompt_hash="0",
-                            target=sample.label_name,
-                            label=sample.label,
-                            label_name=sample.label_name,
-                            answer=rest[sample.label_name].pop(0),
-                            num_tokens=2,
-                            stopped=True,
-                            seconds=0.1,
-                        )
-                    ]
-                )
+                name = sample.label_name
+                writer.write([stored_answer(sample.id, rest[name].pop(0), name, label=sample.label, seconds=0.1)])
         assert not any(rest.values()), "there are fewer images than answers"
         return folder, config, file
 

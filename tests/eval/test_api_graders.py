@@ -19,18 +19,15 @@ from eval.judge_agreement import main as judge_agreement
 from eval.metrics.capabilities import GradedAnswer, capability_tables
 from eval.metrics.kappa import agreement_of
 from eval.reports.grade_blocks import grader_blocks, grading_warnings
-from eval.types import Prediction, Reference
+from eval.types import Reference
+from tests.eval.stored_answers import stored_answer
 
 ANSWERS = {"tench": ["a fish", "Tinca tinca", "a cat", ""], "cat": ["cat", "a dog"]}
 JUDGE = ["--set", "grading.judge=api:judge", "--set", "grading.api.backoff=0", "--set", "grading.api.concurrency=1"]
 
 
 def stored(text: str, target: str = "tench", question: str = "What is it?") -> StoredAnswer:
-    prediction = Prediction(
-        id="a", prompt_hash="0", target=target, label=None, label_name=None, answer=text, num_tokens=1, stopped=True,
-        seconds=0.0,
-    )  # fmt: skip
-    return StoredAnswer(prediction, text, Reference(target), question)
+    return StoredAnswer(stored_answer("a", text, target), text, Reference(target), question)
 
 
 def report_of(folder) -> dict[str, Any]:

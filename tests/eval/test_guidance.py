@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from eval.metrics.guidance import (
     variant_of,
 )
 from eval.types import Prediction
+from tests.eval.stored_answers import stored_answer
 
 NAMES = ("tench", "wild dog", "cat", "cat", "moss")
 LENGTHS = (1, 3, 2, 2, 1)
@@ -38,21 +40,8 @@ def lines() -> list[Prediction]:
         sums = rng.normal(PRIOR, 2.0) + [1.0 * (name == target) for name in NAMES]
         literal = rng.uniform(0.05, 1.0, len(NAMES)) * LENGTHS
         sums[3], literal[3] = sums[2], literal[2]  # a shared name has a shared score
-        made.append(
-            Prediction(
-                id=f"item/{number}",
-                prompt_hash="0",
-                target=target,
-                label=0,
-                label_name=target,
-                answer="",
-                num_tokens=0,
-                stopped=True,
-                seconds=0.0,
-                scores=encode_scores(np.minimum(sums, -0.01)),
-                probabilities=encode_scores(literal),
-            )
-        )
+        stored = {"scores": encode_scores(np.minimum(sums, -0.01)), "probabilities": encode_scores(literal)}
+        made.append(stored_answer(f"item/{number}", "", target, **stored))
     return made
 
 
@@ -138,9 +127,8 @@ def test_the_half_that_chooses_is_drawn_by_id_and_the_answers_of_the_other_chang
 
 
 def _spoiled(line: Prediction) -> Prediction:
-    values = {name: getattr(line, name) for name in Prediction.__slots__}
     wrong = [0.0 if name != line.target else -50.0 for name in NAMES]
-    return Prediction(**values | {"scores": encode_scores(np.array(wrong))})
+    return replace(line, scores=encode_scores(np.array(wrong)))
 
 
 def test_one_item_has_no_other_half(lines):

@@ -15,16 +15,14 @@ from eval.metrics.guidance import scored_items
 from eval.metrics.outcomes import read_points, scored_predictions
 from eval.reports.evaluation import write_report
 from eval.types import Prediction
+from tests.eval.stored_answers import stored_answer
 
 NAMES = ("tench", "cat", "dog", "fox")
 LABELS = {"a": ["tench", "cat"], "b": ["dog"], "c": [], "d": ["fox"]}
 
 
 def prediction(name: str, target: str = "tench", answer: str = "tench", **more: object) -> Prediction:
-    return Prediction(
-        id=name, prompt_hash="0", target=target, label=NAMES.index(target), label_name=target, answer=answer,
-        num_tokens=1, stopped=True, seconds=0.0, **more,
-    )  # fmt: skip
+    return stored_answer(name, answer, target, label=NAMES.index(target), **more)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from eval.tasks.open_world import load_synonyms
 from eval.tasks.presets import PRESETS
 from eval.tasks.registry import make_task
 from eval.types import Prediction
+from tests.eval.stored_answers import stored_answer
 
 QUESTIONS = Path(__file__).resolve().parents[3] / "shared" / "data" / "vlmclassifier" / "imagewikiqa.jsonl"
 QUESTION = "<image>\nWhere does it live?\nA. Africa\nB. Asia\nC. Europe\nD. Peru\nChoose A, B, C, or D."
@@ -31,10 +32,7 @@ def sample(**changes) -> Sample:
 
 
 def answered(answer: str, target: str = "tench", choices=()) -> Prediction:
-    return Prediction(
-        id="a", prompt_hash="0", target=target, label=3, label_name="tench", choices=choices, answer=answer,
-        num_tokens=1, stopped=True, seconds=0.0,
-    )  # fmt: skip
+    return stored_answer("a", answer, target, label=3, label_name="tench", choices=choices)
 
 
 def test_open_world_puts_its_own_wording_in_place_of_the_stored_one():

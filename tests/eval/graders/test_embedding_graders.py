@@ -12,7 +12,8 @@ from eval.grade import main
 from eval.graders.embedding import Embeddings
 from eval.graders.registry import make_grader
 from eval.graders.types import StoredAnswer
-from eval.types import Prediction, Reference
+from eval.types import Reference
+from tests.eval.stored_answers import stored_answer
 from train.toy.tiny_clip_parts import ClipRecipe, build_model, build_tokenizer
 
 VECTORS = {
@@ -35,11 +36,9 @@ def config(store_answers, tmp_path, monkeypatch):
 
 
 def graded(config, name, *answers, target="dog", names=(), labels=()):
-    prediction = Prediction(
-        id="0", prompt_hash="0", target=target, label=0, label_name=target, answer="", num_tokens=1, stopped=True,
-        seconds=0.0,
-    )  # fmt: skip
-    stored = [StoredAnswer(prediction, text, Reference(target, names, labels=labels)) for text in answers]
+    stored = [
+        StoredAnswer(stored_answer("0", "", target), text, Reference(target, names, labels=labels)) for text in answers
+    ]
     return [grade for _, grade in make_grader(name, config).grade(stored)]
 
 

@@ -12,25 +12,14 @@ from eval.class_scores.table import ClassScoreTable, decode_scores, encode_score
 from eval.metrics.class_confidence import class_score_results
 from eval.metrics.outcomes import scored_predictions
 from eval.reports.class_score_blocks import class_score_blocks
-from eval.types import Prediction
+from tests.eval.stored_answers import stored_answer
 
 NAMES = ("tench", "wild dog", "cat", "moss", "cat", "bark", "zebra", "bra")
 LENGTHS = (1, 3, 2, 1, 2, 1, 1, 1)
 
 
 def prediction(number, target, scores):
-    return Prediction(
-        id=f"item/{number}",
-        prompt_hash="0",
-        target=target,
-        label=0,
-        label_name=target,
-        answer=target,
-        num_tokens=0,
-        stopped=True,
-        seconds=0.0,
-        scores=encode_scores(np.asarray(scores)),
-    )
+    return stored_answer(f"item/{number}", target, target, scores=encode_scores(np.asarray(scores)))
 
 
 @pytest.fixture

@@ -8,13 +8,11 @@ from eval.metrics import confusion_matrix as module
 from eval.metrics.confusion_matrix import LISTED, MOST, NO_ANSWER, OTHER, clustered_order, confusion_matrix
 from eval.reports.answered_classes import answered_classes, answered_letters, taken_for
 from eval.types import Prediction, Score
+from tests.eval.stored_answers import stored_answer
 
 
 def item(name: str, answer: str, value: bool | None, choices: tuple[str, ...] = ()) -> tuple[Prediction, Score]:
-    prediction = Prediction(
-        id=name, prompt_hash="0", target=name, label=0, label_name=name, answer=answer, num_tokens=1, stopped=True,
-        seconds=0.1, choices=choices,
-    )  # fmt: skip
+    prediction = stored_answer(name, answer, name, choices=choices)
     return prediction, Score(value, answer if choices and value is not None else None, "")
 
 

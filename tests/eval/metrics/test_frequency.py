@@ -22,6 +22,7 @@ from eval.metrics.frequency import (
 )
 from eval.run import main
 from eval.types import Prediction, Score
+from tests.eval.stored_answers import stored_answer
 
 NAMES = ["tench", "missile", "missile", "cat"]
 COUNTS = {"pretrain": [5, 7, 7, 0], "instruct": [1, 0, 0, 900]}
@@ -74,18 +75,7 @@ def test_without_either_nothing_is_known():
 
 
 def answered(name: str, answer: str) -> tuple[Prediction, Score]:
-    line = Prediction(
-        id=answer,
-        prompt_hash="0",
-        target=name,
-        label=7,
-        label_name=name,
-        answer=answer,
-        num_tokens=1,
-        stopped=True,
-        seconds=0.0,
-    )
-    return line, Score(answer == name, None, "")
+    return stored_answer(answer, answer, name, label=7), Score(answer == name, None, "")
 
 
 def test_names_cut_at_the_hyphen_are_other_classes_with_other_accuracies():

@@ -7,21 +7,19 @@ from eval.metrics.accuracy import wilson
 from eval.metrics.bootstrap import bounded, group_sums, ratio, resampled
 from eval.metrics.kappa import agreement_of
 from eval.metrics.question_metrics import mean_points, yes_no_numbers
-from eval.types import Prediction, Score
+from eval.types import Score
+from tests.eval.stored_answers import stored_answer
 
 
 def scored(*items: tuple[str, str, str | None], credit: float | None = None):
     """(image, target, what the answer says) of every question."""
     return [
         (
-            Prediction(
-                id=f"{image}/{number}", prompt_hash="0", target=target, label=None, label_name=None, answer="",
-                num_tokens=1, stopped=True, seconds=0.0, group=image,
-            ),
+            stored_answer(f"{image}/{number}", "", target, label=None, label_name=None, group=image),
             Score(None if said is None else said == target, said, "", credit),
         )
         for number, (image, target, said) in enumerate(items)
-    ]  # fmt: skip
+    ]
 
 
 def test_precision_recall_f1_and_share_of_yes_of_eight_answers():

@@ -22,16 +22,13 @@ from eval.runner.batching import open_source
 from eval.runner.evaluation_record import describe_evaluation, write_evaluation
 from eval.runner.predictions import PredictionWriter
 from eval.types import Prediction, Score
+from tests.eval.stored_answers import stored_answer
 
 PARTS = {"short_answer": "vqa", "existence_popular": "yes_no", "open_answer": "graded"}
 
 
 def answered(name: str, target: str, said: str, group: str) -> tuple[Prediction, Score]:
-    prediction = Prediction(
-        id=name, prompt_hash="0", target=target, label=None, label_name=None, answer=said, num_tokens=1, stopped=True,
-        seconds=0.0, group=group,
-    )  # fmt: skip
-    return prediction, Score(said == target, said, "")
+    return stored_answer(name, said, target, label_name=None, group=group), Score(said == target, said, "")
 
 
 def test_the_difference_of_f1_scores_is_that_of_the_questions_of_both():
@@ -102,13 +99,9 @@ def evaluated(folder, section, part, right: int) -> Evaluated:
         for number in range(total):
             sample = source.sample(number)
             question = ask.question(sample)
-            writer.write([
-                Prediction(
-                    id=sample.id, prompt_hash="0", target=question.target, label=None, label_name=None, num_tokens=2,
-                    answer=question.target if number < right else "red", stopped=True, seconds=0.1,
-                    references=question.references, group=question.group,
-                )
-            ])  # fmt: skip
+            answer = question.target if number < right else "red"
+            more = {"label": None, "label_name": None, "references": question.references, "group": question.group}
+            writer.write([stored_answer(sample.id, answer, question.target, **more)])
     planned = Planned(part, GENERAL[task], config, total)
     return Evaluated(planned, Outcome(part, task, "", "Table 13", folder=str(out)))
 

@@ -6,7 +6,8 @@ import pytest
 
 from configs.protocol import ProtocolConfig
 from eval.reports.candidate_set import candidate_set, candidates_of, scored_answer
-from eval.types import Prediction, Score
+from eval.types import Score
+from tests.eval.stored_answers import stored_answer
 
 NAMES = ["tench", "wild dog", "cat", "red moss"]
 
@@ -22,8 +23,7 @@ def protocol(tmp_path):
 
 
 def prediction(**changed):
-    stored = {"id": "a/1", "prompt_hash": "", "target": "cat", "label": 2, "label_name": "cat", "answer": "tench"}
-    return Prediction(**{**stored, "num_tokens": 1, "stopped": True, "seconds": 0.0, **changed})
+    return stored_answer(**{"item": "a/1", "answer": "tench", "target": "cat", "label": 2, **changed})
 
 
 def test_the_rule_is_said_in_words(protocol):

@@ -19,16 +19,15 @@ from eval.reports import evaluation as reports
 from eval.runner.evaluation_record import describe_evaluation, write_evaluation
 from eval.runner.predictions import PredictionWriter
 from eval.types import FailedItem, Prediction
+from tests.eval.stored_answers import stored_answer
 
 PAPER = Path(__file__).resolve().parents[4] / "shared" / "paper" / "paper.txt"
 VOID = {"wbr", "meta", "img", "path", "use", "br", "hr", "rect", "line", "circle"}
 
 
 def prediction(number: int, name: str, answer: str, label: int | None = 0) -> Prediction:
-    return Prediction(
-        id=f"{name}/{number}", prompt_hash="0", target=name, label=label, label_name=name, answer=answer, num_tokens=3,
-        stopped=number % 2 == 0, seconds=0.5,
-    )  # fmt: skip
+    more = {"num_tokens": 3, "stopped": number % 2 == 0, "seconds": 0.5}
+    return stored_answer(f"{name}/{number}", answer, name, label=label, **more)
 
 
 def write_report(folder: EvalDir, config: EvalConfig) -> dict:

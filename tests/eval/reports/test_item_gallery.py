@@ -22,13 +22,7 @@ from eval.reports.item_choice import MOST, SHARES, chosen_items, shares
 from eval.runner.evaluation_record import describe_evaluation, write_evaluation
 from eval.runner.predictions import PredictionWriter, Records, unreadable_id
 from eval.types import FailedItem, Prediction, Score
-
-
-def answered(name: str, class_name: str, answer: str) -> Prediction:
-    return Prediction(
-        id=name, prompt_hash="0", target=class_name, label=0, label_name=class_name, answer=answer, num_tokens=1,
-        stopped=True, seconds=0.1,
-    )  # fmt: skip
+from tests.eval.stored_answers import stored_answer
 
 
 @pytest.fixture
@@ -45,8 +39,8 @@ def pets(tmp_path, data_section):
     folder = EvalDir(tmp_path / "pets")
     write_evaluation(folder, describe_evaluation(config, "export", "a" * 64, found.fingerprint, (3, 15)))
     with PredictionWriter(folder.predictions(0)) as writer:
-        writer.write([answered(samples[0].id, samples[0].label_name, samples[0].label_name)])
-        writer.write([answered(samples[1].id, samples[1].label_name, "a table")])
+        writer.write([stored_answer(samples[0].id, samples[0].label_name, samples[0].label_name)])
+        writer.write([stored_answer(samples[1].id, "a table", samples[1].label_name)])
         writer.write([FailedItem(unreadable_id(int(found.index["id_hash"][14])), "the model ended")])
     return folder, config, samples
 
@@ -121,7 +115,7 @@ def test_a_letter_has_the_text_of_its_option(pets, tmp_path):
     folder = EvalDir(tmp_path / "quiz")
     config = replace(config, protocol=replace(config.protocol, task="multiple_choice", show_image=True))
     write_evaluation(folder, describe_evaluation(config, "export", "a" * 64, "b" * 64, (1, 15)))
-    item = replace(answered(samples[0].id, "tench", "B"), target="A", choices=("red", "moss"))
+    item = replace(stored_answer(samples[0].id, "B", "tench"), target="A", choices=("red", "moss"))
     with PredictionWriter(folder.predictions(0)) as writer:
         writer.write([item])
     write_report(folder, config)
@@ -132,7 +126,7 @@ def test_a_letter_has_the_text_of_its_option(pets, tmp_path):
 
 def test_items_are_bounded_wrong_ones_first_and_spread_over_the_classes():
     def scored(outcome: bool | None, number: int) -> tuple[Prediction, Score]:
-        item = answered(f"{outcome}/{number}", f"class {number % 50}", "x")
+        item = stored_answer(f"{outcome}/{number}", "x", f"class {number % 50}")
         return item, Score(outcome, None, "")
 
     many = [scored(value, number) for value in (True, False, None) for number in range(100)]

@@ -17,20 +17,11 @@ from eval.runner.predictions import (
     unreadable_id,
 )
 from eval.types import FailedItem, Prediction
+from tests.eval.stored_answers import stored_answer
 
 
 def prediction(name: str, answer: str = "tench") -> Prediction:
-    return Prediction(
-        id=name,
-        prompt_hash="0",
-        target="tench",
-        label=0,
-        label_name="tench",
-        answer=answer,
-        num_tokens=2,
-        stopped=True,
-        seconds=0.1,
-    )
+    return stored_answer(name, answer, seconds=0.1)
 
 
 @pytest.mark.parametrize("record", [prediction("a", 'line\nend, "quotes", ünïcode'), FailedItem("b", "no\nimage")])

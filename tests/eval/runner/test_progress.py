@@ -14,6 +14,7 @@ from eval.runner.progress import EvalProgress
 from eval.tasks.candidates import shown_candidates
 from eval.tasks.class_likelihood import ClassLikelihood
 from eval.types import Prediction
+from tests.eval.stored_answers import stored_answer
 
 NAMES = ("ant", "bee", "cow")
 
@@ -30,10 +31,7 @@ def scored(tmp_path):
 
 def answer(item: str, target: str, scores: tuple[float, ...]) -> Prediction:
     best = NAMES[int(np.argmax(scores))]
-    return Prediction(
-        id=item, prompt_hash="", target=target, label=NAMES.index(target), label_name=target, answer=best,
-        num_tokens=0, stopped=True, seconds=0.0, scores=encode_scores(np.array(scores)),
-    )  # fmt: skip
+    return stored_answer(item, best, target, label=NAMES.index(target), scores=encode_scores(np.array(scores)))
 
 
 def test_while_names_are_scored_an_item_is_right_if_its_label_is_the_best_of_its_candidates(scored):

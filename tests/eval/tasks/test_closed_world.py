@@ -13,6 +13,7 @@ from eval.runner.predictions import from_line, read_records, to_line
 from eval.tasks.candidates import candidate_indices
 from eval.tasks.registry import make_task
 from eval.types import Prediction
+from tests.eval.stored_answers import stored_answer
 
 CLASSES = ["tench", "wild dog", "cat", "cat"]
 SUMS = {"x": [-4.0, -3.0, -2.0, -2.0], "y": [-1.0, -6.0, -5.0, -5.0]}
@@ -20,10 +21,7 @@ SHEET = ClassScoreTable(tuple(CLASSES), (1, 3, 1, 1), (-1.0, -9.0, -2.0, -2.0))
 
 
 def stored(item: str, target: str) -> Prediction:
-    return Prediction(
-        id=item, prompt_hash="0", target=target, label=0, label_name=target, answer="cat", num_tokens=0, stopped=True,
-        seconds=0.0, scores=encode_scores(np.array(SUMS[item])),
-    )  # fmt: skip
+    return stored_answer(item, "cat", target, scores=encode_scores(np.array(SUMS[item])))
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from data_prep.sample import Sample, Turn
 from eval.tasks.presets import PRESETS, preset_names
 from eval.tasks.registry import make_task
 from eval.types import Prediction
+from tests.eval.stored_answers import stored_answer
 
 RELEASED = Path(__file__).resolve().parents[4] / "shared" / "data" / "vlmclassifier" / "imagewikiqa.jsonl"
 OPTIONS = "A. Africa\nB. South America\nC. A cage of this object\nD. Peru\nChoose A, B, C, or D."
@@ -26,10 +27,7 @@ def preset(name: str, **changes) -> ProtocolConfig:
 
 
 def answered(answer: str, prefix: str | None) -> Prediction:
-    return Prediction(
-        id="a", prompt_hash="0", target="B", label=3, label_name="tench", choices=CHOICES, answer=answer, num_tokens=1,
-        stopped=True, seconds=0.0, prefix=prefix,
-    )  # fmt: skip
+    return stored_answer("a", answer, "B", label_name="tench", choices=CHOICES, prefix=prefix)
 
 
 def authors_sentence(question: str, name: str) -> str:

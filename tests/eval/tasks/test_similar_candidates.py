@@ -23,7 +23,7 @@ from eval.runner.batching import open_source
 from eval.runner.evaluation_record import describe_evaluation, write_evaluation
 from eval.runner.predictions import PredictionWriter
 from eval.tasks.candidates import shown_candidates
-from eval.types import Prediction
+from tests.eval.stored_answers import stored_answer
 
 NAMES = ("tench", "wild dog", "cat", "cat", "moss", "bark")
 
@@ -39,18 +39,7 @@ def slow_neighbours(names, own, cosines, keep):
 
 
 def answer(key, target, cosines):
-    return Prediction(
-        id=key,
-        prompt_hash="0",
-        target=target,
-        label=0,
-        label_name=target,
-        answer=NAMES[int(np.argmax(cosines))],
-        num_tokens=0,
-        stopped=True,
-        seconds=0.0,
-        scores=encode_scores(np.asarray(cosines)),
-    )
+    return stored_answer(key, NAMES[int(np.argmax(cosines))], target, scores=encode_scores(np.asarray(cosines)))
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from data_prep.sample import Sample, Turn
 from eval.runner.predictions import from_line, to_line
 from eval.tasks.registry import make_task
 from eval.types import Prediction
+from tests.eval.stored_answers import stored_answer
 
 SUFFIX = "Answer the question using a single word or phrase."
 PEOPLE = ["nokia"] * 8 + ["n"] * 2
@@ -18,13 +19,9 @@ def sample(answer: str = "nokia", **meta: object) -> Sample:
     return Sample(id="i/1", image=b"jpeg", turns=turns, meta={"group": "i", "answers": PEOPLE} | meta)
 
 
-def answered(text: str, task: str, **changes: object) -> Prediction:
+def answered(text: str, **changes: object) -> Prediction:
     values = {"target": "yes", "references": tuple(PEOPLE), "group": "i"} | changes
-    assert task
-    return Prediction(
-        id="i/1", prompt_hash="0", label=None, label_name=None, answer=text, num_tokens=1, stopped=True, seconds=0.0,
-        **values,
-    )  # fmt: skip
+    return stored_answer("i/1", text, label=None, label_name=None, **values)
 
 
 def asked(config: ProtocolConfig, item: Sample) -> str:
@@ -48,9 +45,9 @@ def test_a_question_carries_the_peoples_answers_and_its_image():
 
 
 def test_stored_references_and_image_are_read_back():
-    prediction = answered("nokia", "vqa")
+    prediction = answered("nokia")
     assert from_line(to_line(prediction)) == prediction
-    plain = answered("nokia", "vqa", references=None, group=None)
+    plain = answered("nokia", references=None, group=None)
     assert "references" not in to_line(plain)
     assert from_line(to_line(plain)) == plain
 
@@ -74,9 +71,9 @@ def test_an_item_without_its_image_is_refused():
 
 
 def test_the_scorer_is_the_protocols():
-    assert make_task(ProtocolConfig(task="vqa")).score(answered("Nokia.", "vqa")).points == 1.0
-    assert make_task(ProtocolConfig(task="yes_no")).score(answered("NO", "yes_no")).extracted == "yes"
+    assert make_task(ProtocolConfig(task="vqa")).score(answered("Nokia.")).points == 1.0
+    assert make_task(ProtocolConfig(task="yes_no")).score(answered("NO")).extracted == "yes"
     careful = ProtocolConfig(task="yes_no", yes_no_scorer="yes_no")
-    assert make_task(careful).score(answered("NO", "yes_no")).extracted == "no"
+    assert make_task(careful).score(answered("NO")).extracted == "no"
     with pytest.raises(ConfigError, match=r"protocol\.vqa_scorer is 'x'"):
         make_task(ProtocolConfig(task="vqa", vqa_scorer="x"))
