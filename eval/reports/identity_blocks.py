@@ -7,7 +7,7 @@ from typing import Any
 from configs.protocol import ProtocolConfig
 from data_prep.page import Block, Definitions, Folded, Heading, Table, Text
 from eval.reports.formatting import merged_onto, protocol_tag
-from eval.reports.provenance import facts
+from eval.reports.provenance import facts, period
 
 ALWAYS = ("task", "template", "system_prompt", "image_mode", "dtype")
 OF_TASK = {
@@ -42,22 +42,11 @@ def identity_block(report: Mapping[str, Any]) -> Definitions:
         packages = last.get("packages") or {}
         versions = [f"{name} {packages[name]}" for name in VERSIONS if name in packages]
         known += [
-            ("evaluated", f"{_moment(last.get('start'))} to {_moment(last.get('end'))}"),
+            ("evaluated", period(last.get("start"), last.get("end"))),
             ("versions", ", ".join([*found.get("code", ())[-1:], *versions])),
             ("on", "; ".join(found.get("devices", ()))),
         ]
     return Definitions([(term, text) for term, text in known if text])
-
-
-def _moment(text: str | None) -> str:
-    """A time of a provenance file for people.
-
-    >>> _moment("2026-03-01T14:39:00Z"), _moment(None)
-    ('2026-03-01 14:39:00 UTC', 'unknown (killed, or still running)')
-    """
-    if text is None:
-        return "unknown (killed, or still running)"
-    return text.replace("T", " ").replace("Z", " UTC")
 
 
 def _trained(model: Mapping[str, Any]) -> str:

@@ -51,6 +51,23 @@ def facts(starts: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     return {fact: list(values) for fact, values in found.items()}
 
 
+def period(start: str | None, end: str | None) -> str:
+    """Two times of a provenance file for people, the second without a date that is the first's.
+
+    >>> period("2026-03-01T14:39:00Z", "2026-03-01T14:45:10Z"), period("2026-03-01T14:39:00Z", None)
+    ('2026-03-01 14:39:00 to 14:45:10 UTC', '2026-03-01 14:39:00 UTC to unknown (killed, or still running)')
+    """
+    first, last = _moment(start), _moment(end)
+    day = first[: len("2026-03-01 ")]
+    if last.startswith(day) and last.endswith(" UTC"):
+        return f"{first.removesuffix(' UTC')} to {last.removeprefix(day)}"
+    return f"{first} to {last}"
+
+
+def _moment(text: str | None) -> str:
+    return "unknown (killed, or still running)" if text is None else text.replace("T", " ").replace("Z", " UTC")
+
+
 def _facts_of(start: Mapping[str, Any]) -> dict[str, str | None]:
     gpus, hosts = list(start.get("gpus") or ()), start.get("hosts") or {str(start.get("host")): None}
     world = start.get("world_size") or start.get("workers")
@@ -63,7 +80,7 @@ def _facts_of(start: Mapping[str, Any]) -> dict[str, str | None]:
         "processes": None if world is None else str(world),
         "machines": ", ".join(hosts),
         "data": _data(start.get("data")),
-        "time": f"{start.get('start')} to {start.get('end') or 'unknown (killed, or still running)'}",
+        "time": period(start.get("start"), start.get("end")),
         "outcome": start.get("outcome"),
     }
 

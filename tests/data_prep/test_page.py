@@ -3,7 +3,7 @@
 import doctest
 
 from data_prep import page as module
-from data_prep.page import LONG_TABLE, Contents, Figure, Heading, Numbers, Page, Table, Text
+from data_prep.page import LONG_TABLE, Contents, Figure, Folded, Heading, Numbers, Page, Table, Text
 from data_prep.page_gallery import Gallery, Tile
 
 
@@ -13,6 +13,8 @@ def test_a_long_table_is_folded_in_html_and_cut_in_markdown():
         "Title", [Heading("H"), Text("t", warning=True), Numbers([("a", "1", "n")]), Table(("class", "n"), rows)]
     )
     assert "<details>" in page.html()
+    folded = Page("T", [Folded("all classes", [Table(("class", "n"), rows)])]).html()
+    assert "show all" not in folded, "one fold is enough"
     assert f"class {LONG_TABLE + 4}" in page.html()
     assert f"class {LONG_TABLE + 4}" not in page.markdown()
     assert "5 more rows" in page.markdown()

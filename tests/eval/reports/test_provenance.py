@@ -1,9 +1,11 @@
 """A report says where its numbers come from, and a comparison in what two models' conditions differ."""
 
+import doctest
 import json
 
 from configs.eval_dir import EvalDir
 from data_prep.page import Page
+from eval.reports import provenance
 from eval.reports.provenance import provenance_blocks, provenance_differences, provenance_of
 
 BASE = {
@@ -18,6 +20,11 @@ BASE = {
     "end": "2026-01-01T01:00:00Z",
     "outcome": "finished",
 }
+
+
+def test_the_examples_in_the_docstrings_hold():
+    assert doctest.testmod(provenance).failed == 0
+    assert doctest.testmod(provenance).attempted == 1
 
 
 def test_the_starts_of_all_workers_and_of_the_training_are_found(tmp_path):
