@@ -41,11 +41,6 @@ class Gallery:
     caption: str
 
     @property
-    def pictured(self) -> bool:
-        """Whether any tile has a picture."""
-        return any(tile.jpeg for tile in self.tiles)
-
-    @property
     def filters(self) -> dict[str, list[tuple[str, int]]]:
         """Filter's name to its (value, number of tiles), sorted by value; only those that have a choice.
 

@@ -1,6 +1,6 @@
 """Chat messages in the OpenAI wire format: texts, and images as data URIs.
 
-    request_body("gpt-4o", [Message("user", "What is this?", (ImagePart.of_file(path),))], config.api, 64)
+    request_body("gpt-4o", [Message("user", "What is this?", (ImagePart.of_reader(path.read_bytes),))], config.api, 64)
 
 An image goes after the text or before it as `api.image_position` says, and is sent as it is stored where servers accept
 its format (`sendable`).
@@ -12,13 +12,11 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from configs.api import ApiConfig
-from configs.errors import DataError
 from data_prep.images import decode_rgb, opened_image, true_extension
 from data_prep.orientation import NORMAL, UprightImage, orientation_of
 
@@ -35,16 +33,6 @@ class ImagePart:
 
     key: str
     load: Callable[[], tuple[str, bytes]] = field(compare=False)
-
-    @classmethod
-    def of_bytes(cls, image: bytes) -> "ImagePart":
-        """An image in memory."""
-        return cls(hashlib.sha256(image).hexdigest(), lambda: sendable(image))
-
-    @classmethod
-    def of_file(cls, path: Path) -> "ImagePart":
-        """An image file, which is read here once for its key. Raises `DataError` if it cannot be read."""
-        return cls.of_reader(lambda: _file_bytes(path))
 
     @classmethod
     def of_reader(cls, read: Callable[[], bytes]) -> "ImagePart":
@@ -115,13 +103,6 @@ def _image(image: ImagePart, api: ApiConfig) -> dict[str, Any]:
     if api.image_detail is not None:
         value["detail"] = api.image_detail
     return {"type": "image_url", "image_url": value}
-
-
-def _file_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"image {path} cannot be read: {error.strerror}") from error
 
 
 def sendable(image: bytes) -> tuple[str, bytes]:

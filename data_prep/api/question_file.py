@@ -1,7 +1,8 @@
 """Many questions to a model behind an API, with the replies in one JSONL file: a restart asks nothing twice.
 
     model = AskedModel("gpt-4o", config.api, max_tokens=64)
-    questions = [Question(key, (Message("user", "What is this?", (ImagePart.of_file(path),)),)) for key, path in ...]
+    images = {key: ImagePart.of_reader(path.read_bytes) for key, path in ...}
+    questions = [Question(key, (Message("user", "What is this?", (image,)),)) for key, image in images.items()]
     found = ask_questions(folder / "replies.jsonl", questions, model, name="captions")
     found.replies["img_7"].text        # a Reply: text, finish_reason, cut, refused, tokens_in, tokens_out
     found.failures["img_9"]            # the reason why it has no reply; asked again by the next start

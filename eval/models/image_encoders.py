@@ -174,9 +174,8 @@ def with_weights(folder: Path, config: EvalConfig) -> None:
     except Exception as error:
         if not is_hub_error(error):
             raise
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ConfigError(
-            f"{config.model} has no safetensors, and {OLD_WEIGHTS} could not be fetched: {reason}"
+            f"{config.model} has no safetensors, and {OLD_WEIGHTS} could not be fetched: {first_line(error)}"
         ) from error
 
 

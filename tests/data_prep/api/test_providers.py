@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -106,7 +107,7 @@ def test_a_providers_rules_are_kept_by_its_preset_alone(chat_api, tmp_path, monk
     monkeypatch.setenv(KEYS[name], f"key-of-{name}")
     reasoning = ["api.temperature=null"] if name == "openai" else []
     config, _ = settings_of(tmp_path, f"api.provider={name}", *reasoning)
-    shown = ImagePart.of_bytes(large_gif())
+    shown = ImagePart.of_reader(large_gif)
     question = Question("a", (Message("system", "Be brief."), Message("user", "What is it?", (shown,))))
     found = ask_questions(tmp_path / "r.jsonl", [question], AskedModel("m", config.api, 9), name="test")
     assert (found.failures, found.replies["a"].text) == ({}, "a cat")
@@ -207,7 +208,8 @@ def test_an_account_that_is_refused_with_status_400_ends_the_program(chat_api, m
 def test_an_image_above_the_side_is_shrunk_in_its_format_and_others_are_sent_as_stored(chat_api, tmp_path, picture):
     server = chat_api(completion("yes"))
     images = [picture(1, size=(400, 200)), picture(1, size=(90, 100)), picture(1, size=(400, 200), kind="PNG")]
-    asked = [Question(str(n), (Message("user", "What?", (ImagePart.of_bytes(i),)),)) for n, i in enumerate(images)]
+    shown = [ImagePart.of_reader(partial(bytes, image)) for image in images]
+    asked = [Question(str(number), (Message("user", "What?", (part,)),)) for number, part in enumerate(shown)]
     api = ApiConfig(image_side=100, concurrency=1)
     ask_questions(tmp_path / "r.jsonl", asked, AskedModel("m", api, 9), name="test")
     sent = [bytes_of(parts(request)[1]) for request in server.requests]

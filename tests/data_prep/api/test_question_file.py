@@ -114,7 +114,7 @@ def test_the_largest_spending_is_printed_before_the_first_request(chat_api, ask,
     printed = []
     chat_api(lambda request: printed.append(capsys.readouterr().err) or completion("yes"))
     prices = {"price_in": 2.0, "price_out": 10.0, "image_tokens": 1000, "concurrency": 1}
-    shown = [Question("a", (Message("user", "x" * 984, (ImagePart.of_bytes(picture(1)),)),))]
+    shown = [Question("a", (Message("user", "x" * 984, (ImagePart.of_reader(lambda: picture(1)),)),))]
     ask(shown, model(500, **prices))
     assert (
         "up to 4 requests, up to 8,000 tokens of questions, answers of up to 2,000 tokens, at most 0.04 in"
@@ -136,7 +136,7 @@ def test_a_dry_run_needs_no_address_and_writes_nothing(ask, tmp_path, capsys, mo
 
 def test_a_broken_image_fails_its_question_only_and_sends_nothing(chat_api, ask, picture):
     server = chat_api(completion("yes"))
-    parts = [ImagePart.of_bytes(data) for data in (picture(1), picture(2)[:40])]
+    parts = [ImagePart.of_reader(data) for data in (lambda: picture(1), lambda: picture(2)[:40])]
     asked = [Question(str(n), (Message("user", "What?", (part,)),)) for n, part in enumerate(parts)]
     found = ask(asked)
     assert list(found.replies) == ["0"]
