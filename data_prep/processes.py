@@ -9,10 +9,12 @@ hence the second form.
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -50,6 +52,7 @@ def parallel_map(
 
 
 def _set_up(function: Callable[[Any], Any], setup: Callable[[], None]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback
     end_with_parent()
     setup()
     _function[:] = [function]
@@ -86,7 +89,8 @@ class WorkerProcesses:
             process = context.Process(  # type: ignore[attr-defined]
                 target=_run, args=(self._target, task, sender, inherited), daemon=True
             )
-            process.start()
+            with _ignoring_interrupts():
+                process.start()
             sender.close()
             self._processes[receiver] = (number, process)
         return self
@@ -111,6 +115,22 @@ class WorkerProcesses:
         for _, process in self._processes.values():
             process.terminate()
             process.join()
+
+
+@contextmanager
+def _ignoring_interrupts() -> Iterator[None]:
+    """Processes that are started within it ignore Ctrl-C from their first moment: the one that starts them ends them.
+
+    A terminal sends Ctrl-C to all of them, and each would print a traceback.
+    """
+    if threading.current_thread() is not threading.main_thread():  # only this one may set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
 
 
 def _run(target: Callable[[Any, Send], None], task: object, sender: Connection, inherited: list[Connection]) -> None:

@@ -28,6 +28,7 @@ Record = Mapping[str, Any]
 
 TAIL_BYTES = 200_000
 SHOWN_EVENTS = 8
+SHOWN_RUNS = 5  # in a message
 STATE_SECONDS = 10.0  # without a new line, after which --follow looks whether the run still lives
 NEWLINE = b"\n"
 
@@ -112,6 +113,10 @@ def state(run: RunDir) -> list[str]:
     """The lines that describe the run now; raises `RunError` if there is no such folder."""
     if not run.root.is_dir():
         raise RunError(f"there is no run folder {run.root}; runs lie in runs_dir (default: runs/)")
+    inside = [] if run.config.is_file() else sorted(p.name for p in run.root.glob("*/") if RunDir(p).config.is_file())
+    if inside:
+        shown = ", ".join(inside[:SHOWN_RUNS]) + (", ..." if len(inside) > SHOWN_RUNS else "")
+        raise RunError(f"{run.root} has no {run.config.name}: it is a folder of runs; name one of them: {shown}")
     metrics, _ = tail(run.metrics)
     events, _ = tail(run.events)
     total = total_steps(run, metrics)

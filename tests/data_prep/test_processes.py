@@ -68,3 +68,15 @@ def test_messages_arrive_and_the_end_of_every_process_is_reported(method):
         messages = list(workers.messages())
     assert [message for number, message in messages if number == 0] == ["task 0", ProcessExit(0)]
     assert [message for number, message in messages if number == 1] == ["task 1", ProcessExit(-9)]
+
+
+def tell_handler(number: int, send: Send) -> None:
+    send(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)
+
+
+def test_ctrl_c_is_left_to_the_program_that_started_the_processes():
+    before = signal.getsignal(signal.SIGINT)
+    with WorkerProcesses(tell_handler, [0], "fork") as workers:
+        assert next(message for _, message in workers.messages()) is True
+    assert list(parallel_map(lambda _: signal.getsignal(signal.SIGINT) == signal.SIG_DFL, [0, 1], 2)) == [True, True]
+    assert signal.getsignal(signal.SIGINT) == before

@@ -162,3 +162,11 @@ def test_the_command_ends_with_2_for_a_missing_run(
 ) -> None:
     assert run_main(watch.main, str(tmp_path / "none")) == 2
     assert capsys.readouterr().err.startswith("error: there is no run folder")
+
+
+def test_a_folder_of_runs_is_an_error_that_names_them(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        RunDir(tmp_path / name).config.write_text(CONFIG)
+    with pytest.raises(RunError, match=r"it is a folder of runs; name one of them: a, b$"):
+        state(RunDir(tmp_path))
