@@ -50,6 +50,8 @@ def _fault(kind: Any, value: Any, key: str) -> str | None:
     if typing.get_origin(kind) is dict:
         if not isinstance(value, Mapping):
             return _text(key, value, kind)
+        if names := [name for name in value if inner[0] is str and not isinstance(name, str)]:
+            return f"{key}: YAML reads the name {names[0]!r} as no text; put it in quotes"
         return next((found for name, one in value.items() if (found := _wrong(inner[1], one, f"{key}.{name}"))), None)
     if typing.get_origin(kind) is tuple:
         if not isinstance(value, list | tuple):

@@ -24,6 +24,14 @@ BAD = {
         GOOD.replace(b"reader: toy_world", b"reader: toy_world, root: x"),
         r"unknown key .*root",
     ),
+    "name-of-a-source-that-is-no-text": (
+        GOOD.replace(b"pets", b"off"),
+        r"data\.sources: YAML reads the name False as no text; put it in quotes",
+    ),
+    "name-of-a-source-that-is-a-number": (
+        GOOD.replace(b"{pets:", b"{2023:"),
+        r"data\.sources: YAML reads the name 2023 as no text; put it in quotes",
+    ),
     "wrong-type": (GOOD + b"optim: {lr_projector: fast}\n", r"optim\.lr_projector"),
     "wrong-type-of-a-section": (GOOD.replace(b"{sources: [pets]}", b"3"), r"train"),
     "wrong-type-of-a-list": (GOOD.replace(b"[pets]", b"{a: 1}"), r"train\.sources"),
