@@ -24,8 +24,8 @@ BAD = {
         GOOD.replace(b"reader: toy_world", b"reader: toy_world, root: x"),
         r"unknown key .*root",
     ),
-    "name-of-a-source-that-is-no-text": (
-        GOOD.replace(b"pets", b"off"),
+    "name-of-a-source-that-is-a-truth-value": (
+        GOOD.replace(b"{pets:", b"{off:"),
         r"data\.sources: YAML reads the name False as no text; put it in quotes",
     ),
     "name-of-a-source-that-is-a-number": (
