@@ -14,7 +14,7 @@ from configs.load import load_config
 from configs.model import ModelConfig
 from configs.run import RunConfig
 from configs.run_dir import CheckpointDir, ExportDir, RunDir, step_name, step_of
-from configs.trained import record_of, training_record_of_run
+from configs.trained import TrainingRecord, record_of, training_record_of_run
 from data_prep.atomic import atomic_folder, write_bytes
 from data_prep.checksum import sha256_of
 from data_prep.file_lock import locked
@@ -56,18 +56,18 @@ def export_checkpoint(
     trained = training_record_of_run(run)
     _check_output(output)
     folder = resolve_folder(base or config.model.base, config.model.revision)
-    expected = checkpoint.state["base_identity"]
-    _check_base(folder, run, expected)
+    _check_base(folder, run, checkpoint.state["base_identity"])
     family = trainable_family_of(folder).with_pixels(config.chat.min_pixels, config.chat.max_pixels)
     model = load_checked(family.model_class, folder, dtype="auto")
     weights = checkpoint.weights()
-    lora = {name: tensor for name, tensor in weights.items() if is_lora(name)}
+    lora = {name: weights.pop(name) for name in list(weights) if is_lora(name)}
     probe = {name: weights.pop(name) for name in list(weights) if is_probe(name)}
+    record = _record(run, config, checkpoint, trained) | {"adapter": bool(lora) and keep_adapter}
     if lora_onto is not None:
         _check_lora_onto(run, config.model, lora)
-    onto = None if lora_onto is None else resolve_folder(lora_onto)
-    taken = None if onto is None else take_language(model, family, onto)
-    _set_weights(model, {name: tensor for name, tensor in weights.items() if name not in lora})
+        identity = take_language(model, family, resolve_folder(lora_onto))
+        record["lora_onto"] = {"model": lora_onto, "identity": identity}
+    _set_weights(model, weights)
     if lora and config.model.lora.variant == "pissa":
         subtract(model, read_initial(run), config.model.lora)
     if lora and not keep_adapter:
@@ -80,32 +80,30 @@ def export_checkpoint(
         if lora and keep_adapter:
             _write_adapter(temporary / ADAPTER, lora, peft_config(model, family, config.model.lora), output)
         if probe:
-            described = {
-                "weight": config.loss.probe,
-                "position": "behind the image",
-            }
+            described = {"weight": config.loss.probe, "position": "behind the image"}
             StoredProbe.of(probe, checkpoint.state["probe"]["classes"]).write(temporary, described)
-        record = {
-            "run": config.name,
-            "step": checkpoint.step,
-            "checkpoint_sha256": _checkpoint_sha256(checkpoint.folder),
-            "recipe": checkpoint.state.get("recipe"),
-            "mode": config.model.trained_as,
-            "base": config.model.base,
-            "base_identity": expected,
-            "adapter": bool(lora) and keep_adapter,
-            "chosen": choice_record(run, checkpoint.step) if config.checkpoint.keep == "best" else None,
-            **record_of(trained),
-        }
         if trained.class_names:
             names = json.dumps(list(trained.class_names), indent=1, ensure_ascii=False)
             write_bytes(ExportDir(temporary).class_names, names.encode())
-        if taken is not None:
-            record["lora_onto"] = {"model": lora_onto, "identity": taken}
         record["contents"] = contents(temporary)
         _write_provenance(run, ExportDir(temporary))
         write_bytes(temporary / RECORD, json.dumps(record, indent=1).encode())
     return output
+
+
+def _record(run: RunDir, config: RunConfig, checkpoint: Checkpoint, trained: TrainingRecord) -> dict[str, Any]:
+    """What an export says of its training."""
+    return {
+        "run": config.name,
+        "step": checkpoint.step,
+        "checkpoint_sha256": _checkpoint_sha256(checkpoint.folder),
+        "recipe": checkpoint.state.get("recipe"),
+        "mode": config.model.trained_as,
+        "base": config.model.base,
+        "base_identity": checkpoint.state["base_identity"],
+        "chosen": choice_record(run, checkpoint.step) if config.checkpoint.keep == "best" else None,
+        **record_of(trained),
+    }
 
 
 def _check_lora_onto(run: RunDir, model: ModelConfig, lora: dict[str, torch.Tensor]) -> None:

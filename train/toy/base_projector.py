@@ -131,14 +131,14 @@ def train_projector(
     model: LlavaForConditionalGeneration,
     tokenizer: PreTrainedTokenizerFast,
     samples: Sequence[Sample],
+    recipe: ProjectorRecipe,
     *,
     epochs: int,
-    learning_rate: float,
-    rows: int,
     seed: int,
     title: str,
 ) -> None:
     """Train the projector in place on `samples`: AdamW, 3 % warm-up, cosine to zero."""
+    rows = recipe.rows
     vision = model.config.vision_config
     image_tokens = (vision.image_size // vision.patch_size) ** 2
     pngs = [image_bytes(sample) for sample in samples if sample.image is not None]
@@ -149,7 +149,7 @@ def train_projector(
         for s in samples
     ]
     projector = model.model.multi_modal_projector.requires_grad_(True)
-    optimizer = torch.optim.AdamW(projector.parameters(), lr=learning_rate, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(projector.parameters(), lr=recipe.learning_rate, weight_decay=0.0)
     order = [int(i) for epoch in range(epochs) for i in keyed_rng(seed, f"{title} {epoch}").permutation(len(samples))]
     steps = max(1, len(order) // rows)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step, steps))
@@ -185,9 +185,8 @@ def teach_images(
             model,
             tokenizer,
             [sample for sample in source.records if isinstance(sample, Sample)],
+            recipe,
             epochs=epochs,
-            learning_rate=recipe.learning_rate,
-            rows=recipe.rows,
             seed=seed,
             title=part,
         )
