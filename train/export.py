@@ -6,6 +6,8 @@
 One CPU process takes the base folder and a checkpoint of any ZeRO stage and world size. LoRA is merged in fp32, or
 kept as a peft adapter next to the base with its trained projector. The checkpoint records the
 base's identity; another base is refused: a merge onto the wrong base gives a model that was never trained.
+An export that `python -m eval.choose` chose is replaced only by `--step N --output RUN/export`; `--model-card` and
+`--push` take the export that is there.
 `--lora-onto` makes such a merge on purpose, as the paper's authors did (`train.models.language_weights`), in a separate
 folder.
 """
@@ -33,7 +35,7 @@ def main() -> None:
         "--push", metavar="OWNER/NAME", help="upload the export with its card to the model hub (private)"
     )
     arguments = parser.parse_args()
-    from train.exported_model import export_and_print  # after parsing: --help needs no torch
+    from train.export_command import export_and_print  # after parsing: --help needs no torch
 
     export_and_print(arguments)
 

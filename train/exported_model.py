@@ -1,6 +1,5 @@
 """Exports: one is written from a checkpoint, and the model folder of a run is found."""
 
-import argparse
 import hashlib
 import json
 from pathlib import Path
@@ -8,8 +7,7 @@ from typing import Any
 
 import torch
 
-from configs.command_line import exit_on_user_error
-from configs.errors import ConfigError, RunError, UserError
+from configs.errors import ConfigError, RunError
 from configs.load import load_config
 from configs.model import ModelConfig
 from configs.run import RunConfig
@@ -22,7 +20,6 @@ from data_prep.provenance import StartLog, read_starts
 from train.checkpoints.best import best_of, choice_record
 from train.checkpoints.reading import MANIFEST, Checkpoint, newest_checkpoint, open_checkpoint, steps_present
 from train.exported_files import write_text_files
-from train.model_card import write_model_card
 from train.models.checked_loading import load_checked, quiet_transformers
 from train.models.fingerprint import model_identity
 from train.models.folder_contents import contents
@@ -32,7 +29,6 @@ from train.models.loading import DTYPES, resolve_folder
 from train.models.lora import adapter_key, is_lora, merge_lora, peft_config
 from train.models.pissa import read_initial, subtract
 from train.models.registry import trainable_family_of
-from train.push import push
 
 RECORD = ExportDir(Path()).record.name
 ADAPTER = "adapter"
@@ -199,19 +195,19 @@ def model_folders(reference: str, checkpoint: str = "export", revision: str | No
         return [_exported(run, int(checkpoint))]
     if checkpoint not in ("export", "last"):
         raise ConfigError(f"checkpoint is {checkpoint!r}; give export, all, last or a step number")
-    return [_exported(run, _checkpoint_to_export(run, None, best=checkpoint == "export").step)]
+    return [_exported(run, checkpoint_to_export(run, None, best=checkpoint == "export").step)]
 
 
 def _exported(run: RunDir, step: int) -> tuple[str, Path]:
     """The export of one checkpoint, made now if it is not there."""
     output = run.export_of(step)
     with locked(run.export_lock):  # another worker may be exporting it: wait, then find it done
-        if not _is_export_of(output, run.checkpoint(step)):
+        if not is_export_of(output, run.checkpoint(step)):
             export_checkpoint(run, open_checkpoint(run, step), output)
     return step_name(step), output
 
 
-def _checkpoint_to_export(run: RunDir, step: int | None, best: bool = True) -> Checkpoint:
+def checkpoint_to_export(run: RunDir, step: int | None, best: bool = True) -> Checkpoint:
     """That of `step`; without, the best one if the run keeps it and `best`, else the newest."""
     if not run.config.is_file():
         raise RunError(f"{run.root} is no run folder: it has no config.yaml")
@@ -231,7 +227,7 @@ def _checkpoint_sha256(folder: Path) -> str:
     return sha256_of(folder / MANIFEST)
 
 
-def _is_export_of(output: Path, checkpoint: Path) -> bool:
+def is_export_of(output: Path, checkpoint: Path) -> bool:
     """Whether `output` is complete and was made from this checkpoint."""
     if not (output / RECORD).is_file():
         return False
@@ -248,20 +244,3 @@ def default_output(run: RunDir, step: int | None, keep_adapter: bool = False, lo
         digest = hashlib.sha256(str(resolve_folder(lora_onto).resolve()).encode()).hexdigest()[:8]
         output = output.with_name(f"{output.name}-onto-{Path(lora_onto).name}-{digest}")
     return output
-
-
-def export_and_print(arguments: argparse.Namespace) -> None:
-    """Export one checkpoint of a run."""
-    run = RunDir(arguments.run)
-    try:
-        checkpoint = _checkpoint_to_export(run, arguments.step)
-        how = {"keep_adapter": arguments.keep_adapter, "lora_onto": arguments.lora_onto}
-        output = arguments.output or default_output(run, arguments.step, **how)
-        output = export_checkpoint(run, checkpoint, output, arguments.base, **how)
-        print(f"exported step {checkpoint.step} to {output}", flush=True)
-        if arguments.model_card or arguments.push:
-            print(f"model card: {write_model_card(run, output)}", flush=True)
-        if arguments.push:
-            print(f"uploaded to {push(output, arguments.push)}")
-    except UserError as error:
-        exit_on_user_error(error)

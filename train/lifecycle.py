@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 
 from configs.errors import DataError, RunError, UserError
 from data_prep.provenance import FINISHED, StartLog
+from train.checkpoints.best import evaluation_choice
 from train.checkpoints.reading import open_checkpoint
 from train.distributed.rendezvous import WaitStopped, rank_and_size
 from train.distributed.world import World, all_gather_objects, run_on_main, start_world, stop_world
@@ -184,7 +185,7 @@ def _export(trainer: Trainer) -> None:
     try:
         with signals.interruptible():
             trainer.progress.enter("export")
-            checkpoint = open_checkpoint(plan.run, step)
+            checkpoint, before = open_checkpoint(plan.run, step), evaluation_choice(plan.run.export)
             exported = export_checkpoint(plan.run, checkpoint, plan.run.export)
     except signals.StopRequested:
         signals.ignore()
@@ -198,4 +199,5 @@ def _export(trainer: Trainer) -> None:
         ) from error
     else:
         signals.ignore()
-        print(f"exported to {exported}", flush=True)
+        replaced = f" in place of {before}" if before else ""
+        print(f"exported to {exported}{replaced}", flush=True)

@@ -1,8 +1,8 @@
 """The README.md of an exported model: the hub's YAML header, how to ask it, what it was trained on, and its scores.
 
-The scores are those of the run's evaluations (`runs/NAME/eval/*/*/report.json`), each with its protocol, number of
-items and 95 % interval. Of the hub's header only what is known is written: a licence and data sets are the user's to
-add. Paths and names of machines stay out of it.
+The scores are those of the run's evaluations (`runs/NAME/eval/*/*/report.json`) that measured exactly these weights,
+each with its protocol, number of items and 95 % interval. Of the hub's header only what is known is written: a licence
+and data sets are the user's to add. Paths and names of machines stay out of it.
 """
 
 from collections.abc import Mapping
@@ -16,26 +16,27 @@ from configs.eval_dir import EvalDir
 from configs.load import load_config, to_yaml
 from configs.locations import is_hub_id
 from configs.run import RunConfig
-from configs.run_dir import ExportDir, RunDir, step_of
+from configs.run_dir import ExportDir, RunDir
 from data_prep.provenance import read_starts
+from train.models.fingerprint import model_identity
 from train.models.model_folder import read_object
 
 CARD = "README.md"
 SECTIONS = ("model", "chat", "optim", "loss", "train")
 
 
-def write_model_card(run: RunDir, output: Path) -> Path:
-    """Write the card of the export in `output`, which `run` trained; returns its path."""
+def write_model_card(run: RunDir, output: Path, hub_id: str | None = None) -> Path:
+    """Write the card of the export in `output`, which `run` trained; returns its path. `hub_id`: as `model_card`."""
     file = output / CARD
-    file.write_text(model_card(run, output), encoding="utf-8")
+    file.write_text(model_card(run, output, hub_id), encoding="utf-8")
     return file
 
 
-def model_card(run: RunDir, output: Path) -> str:
-    """The card as text."""
+def model_card(run: RunDir, output: Path, hub_id: str | None = None) -> str:
+    """The card as text; its example loads the model from `hub_id` on the hub, without one from the card's folder."""
     record = read_object(ExportDir(output).record)
     config, _ = load_config(RunConfig, run.config)
-    reports = scores_of(run, str(record["checkpoint_sha256"]), record["step"])
+    reports = scores_of(run, output)
     header = yaml.safe_dump(_header(config, record, reports), sort_keys=False, allow_unicode=True)
     parts = [
         f"---\n{header}---",
@@ -43,24 +44,44 @@ def model_card(run: RunDir, output: Path) -> str:
         f"{_code(record['base'])}, fine-tuned to classify images ({trained_parameters(config)}) with vlm-classify, "
         "after [Why are Visually-Grounded Language Models Bad at Image Classification?](https://arxiv.org/abs/2405.18415)",
         _scores(reports),
-        _usage(config, output, record),
+        _usage(output, record, hub_id),
         _training(config, record, run),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def scores_of(run: RunDir, checkpoint_sha256: str, step: int) -> list[dict[str, Any]]:
-    """The reports of this export's evaluations, by name; those of other checkpoints are left out."""
-    found = {}
+def scores_of(run: RunDir, output: Path) -> list[dict[str, Any]]:
+    """The reports about the weights of the export in `output`, sorted by name; of one evaluation that of most items.
+
+    A report counts only if it names the identity of these weights (`train.models.fingerprint`): a folder `export` may
+    have held another checkpoint when it was evaluated.
+    """
+    weights = _evaluated_weights(run, output)
+    found: dict[str, dict[str, Any]] = {}
     for file in sorted(run.evaluations.glob(f"*/*/{EvalDir(Path()).report('json').name}")):
         report = read_object(file)
-        step_of_label = step_of(str(report.get("label")))
-        exported = ExportDir(run.export if step_of_label is None else run.export_of(step_of_label)).record
-        label = read_object(exported) if exported.is_file() else {}
-        same = label.get("checkpoint_sha256") == checkpoint_sha256 and label.get("step") == step
-        if same and report.get("accuracy", {}).get("value") is not None:
+        scored = report.get("accuracy", {}).get("value") is not None
+        if not scored or report.get("protocol", {}).get("model") not in weights:
+            continue
+        best = found.get(report["name"])
+        if best is None or report["accuracy"]["n"] > best["accuracy"]["n"]:
             found[report["name"]] = report
     return [found[name] for name in sorted(found)]
+
+
+def _evaluated_weights(run: RunDir, output: Path) -> set[str]:
+    """The identity of the weights in `output`; for an adapter that of the same checkpoint's merged exports."""
+    record = read_object(ExportDir(output).record)
+    if not record["adapter"]:
+        return {model_identity(output)}
+    merged = [folder for folder in (run.export, run.export_of(record["step"])) if ExportDir(folder).record.is_file()]
+    return {model_identity(folder) for folder in merged if _same_checkpoint(ExportDir(folder), record)}
+
+
+def _same_checkpoint(export: ExportDir, record: Mapping[str, Any]) -> bool:
+    other = read_object(export.record)
+    same = all(other.get(key) == record[key] for key in ("checkpoint_sha256", "step"))
+    return same and not other.get("adapter") and not other.get("lora_onto")
 
 
 def _header(config: RunConfig, record: Mapping[str, Any], reports: list[dict[str, Any]]) -> dict[str, Any]:
@@ -111,12 +132,14 @@ def _scores(reports: list[dict[str, Any]]) -> str:
     return "\n".join(["## Scores", "", *lines, *([""] if notes else []), *notes])
 
 
-def _usage(config: RunConfig, output: Path, record: Mapping[str, Any]) -> str:
+def _usage(output: Path, record: Mapping[str, Any], hub_id: str | None) -> str:
     if record["adapter"]:
         return f"## Use\n\nThe folder `{ExportDir(output).adapter.name}` is a peft adapter for the weights next to it."
+    note = "" if hub_id else "  # this folder, if Python was started in it; else its path"
+    loaded = f'vlm_classify.load_model("{hub_id or "."}"){note}'
     code = f"""import vlm_classify
 
-model = vlm_classify.load_model("{config.name}")  # this folder, or its id on the hub
+model = {loaded}
 print(model.ask("photo.jpg"))"""
     chat = record["chat"]
     return (

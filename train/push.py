@@ -7,6 +7,12 @@ from configs.locations import is_hub_id
 from configs.run_dir import ExportDir
 
 
+def check_repository(repository: str) -> None:
+    """Raise `ConfigError` unless `repository` has the form of a repository of the hub."""
+    if not is_hub_id(repository):
+        raise ConfigError(f"--push is {repository!r}; give a repository of the hub as OWNER/NAME")
+
+
 def push(folder: Path, repository: str, *, public: bool = False) -> str:
     """Upload `folder` to the repository `owner/name`, which is created (private, unless `public`); returns its address.
 
@@ -14,8 +20,7 @@ def push(folder: Path, repository: str, *, public: bool = False) -> str:
     token is read from HF_TOKEN or from `hf auth login`, the server from HF_ENDPOINT. Raises `ConfigError` for another
     form of name, `RunError` with the server's reason if it refuses or does not answer.
     """
-    if not is_hub_id(repository):
-        raise ConfigError(f"--push is {repository!r}; give a repository of the hub as OWNER/NAME")
+    check_repository(repository)
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 

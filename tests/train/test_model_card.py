@@ -1,21 +1,28 @@
 """An export's card for the model hub, and its upload to a hub that runs in this process."""
 
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from huggingface_hub import constants
+from safetensors.torch import save_file
 
+import train.export
 from configs.errors import ConfigError, RunError
 from configs.load import load_config, to_yaml
 from configs.run import RunConfig
 from configs.run_dir import ExportDir, RunDir
-from train.model_card import model_card, write_model_card
+from train import export_command
+from train.model_card import model_card, scores_of, write_model_card
+from train.models.fingerprint import model_identity
 from train.push import push
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,9 +35,10 @@ def record(base: str = "llava-hf/llava-1.5-7b-hf", **others: Any) -> dict[str, A
     return values | {"base_identity": "b" * 64, "adapter": False, "recipe": {"name": "paper"}, "chosen": None} | others
 
 
-def report(name: str, label: str = "export", value: float | None = 0.5) -> dict[str, Any]:
-    rate = {"value": value, "low": 0.4, "high": 0.6, "n": 1200, "count": 600}
-    protocol = {"name": "clean", "hash": "123456789abc"}
+def report(name: str, folder: Path, label: str = "export", value: float | None = 0.5, n: int = 1200) -> dict[str, Any]:
+    """One about the weights that are in `folder`."""
+    rate = {"value": value, "low": 0.4, "high": 0.6, "n": n, "count": 600}
+    protocol = {"name": "clean", "hash": "123456789abc", "model": model_identity(folder)}
     return {"name": name, "label": label, "source": "flowers102_test", "protocol": protocol, "accuracy": rate}
 
 
@@ -42,9 +50,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
     config, _ = load_config(RunConfig, Path("configs/flowers102_projector.yaml"), ["name=flowers"])
     folder.export.mkdir(parents=True)
     folder.config.write_text(to_yaml(config))
-    ExportDir(folder.export).record.write_text(json.dumps(record()))
-    (folder.export_of(20)).mkdir()
-    ExportDir(folder.export_of(20)).record.write_text(json.dumps(record(step=20, checkpoint_sha256="d" * 64)))
+    write_export(folder.export, 40)
+    write_export(folder.export_of(20), 20)
     start = {"packages": {"torch": "2.13.0"}, "code": {"commit": "a" * 40, "clean": False}, "host": "secret-host"}
     folder.provenance.write_text(json.dumps([start]))
     for name, label, value in (
@@ -53,10 +60,106 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
         ("closed_world", "export", 0.75),
         ("empty", "export", None),
     ):
-        place = folder.evaluation(name) / label
-        place.mkdir(parents=True)
-        (place / "report.json").write_text(json.dumps(report(name, label, value)))
+        evaluated(folder, name, label, value=value)
     return folder
+
+
+def write_export(folder: Path, step: int, **others: Any) -> None:
+    """An export whose weights differ from those of every other step."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({"weight": torch.full((2,), float(step))}, folder / "model.safetensors")
+    values = record(step=step, checkpoint_sha256=SHA if step == 40 else f"{step:064d}", **others)
+    ExportDir(folder).record.write_text(json.dumps(values))
+
+
+def evaluated(run: RunDir, name: str, label: str = "export", **others: Any) -> None:
+    """The report of the weights that are in the folder of `label` now."""
+    place = run.evaluation(name) / label
+    place.mkdir(parents=True, exist_ok=True)
+    folder = run.export if label == "export" else run.root / f"export-{label}"
+    (place / "report.json").write_text(json.dumps(report(name, folder, label, **others)))
+
+
+def names_and_items(run: RunDir, output: Path) -> list[tuple[str, int]]:
+    return [(report["name"], report["accuracy"]["n"]) for report in scores_of(run, output)]
+
+
+def test_scores_measured_while_the_folder_held_another_step_are_not_scores_of_this_export(run: RunDir) -> None:
+    write_export(run.export, 20)
+    evaluated(run, "after_choosing")
+    write_export(run.export, 40)
+    assert names_and_items(run, run.export) == [("closed_world", 1200), ("open_world", 1200)]
+    assert names_and_items(run, run.export_of(20)) == [("after_choosing", 1200), ("open_world", 1200)]
+
+
+def test_of_one_evaluation_the_report_with_most_items_counts_wherever_it_lies(run: RunDir) -> None:
+    write_export(run.export_of(40), 40)
+    evaluated(run, "open_world", "step-00000040", n=8)
+    evaluated(run, "closed_world", "step-00000040", n=50_000)
+    assert names_and_items(run, run.export) == [("closed_world", 50_000), ("open_world", 1200)]
+
+
+def test_an_adapter_has_the_scores_of_its_merged_export(run: RunDir) -> None:
+    adapter = run.root / "export-adapter"
+    write_export(adapter, 40, adapter=True)
+    save_file({"weight": torch.zeros(2)}, adapter / "model.safetensors")
+    assert names_and_items(run, adapter) == [("closed_world", 1200), ("open_world", 1200)]
+    write_export(run.export, 20)
+    assert names_and_items(run, adapter) == []
+
+
+def test_the_example_loads_the_card_s_folder_or_the_repository_it_was_uploaded_to(run: RunDir) -> None:
+    assert 'vlm_classify.load_model(".")  # this folder' in model_card(run, run.export)
+    assert 'vlm_classify.load_model("owner/name")\n' in model_card(run, run.export, "owner/name")
+
+
+def export(run: RunDir, monkeypatch: pytest.MonkeyPatch, *options: str) -> list[tuple[int, Path]]:
+    """What `train.export` with `options` writes: (step, folder), without writing it."""
+    written: list[tuple[int, Path]] = []
+
+    def noted(_run: RunDir, checkpoint: Any, output: Path, *_: Any, **__: Any) -> Path:
+        written.append((checkpoint.step, output))
+        return output
+
+    monkeypatch.setattr(export_command, "export_checkpoint", noted)
+    monkeypatch.setattr(export_command, "steps_present", lambda run: [20, 40])
+    monkeypatch.setattr(
+        export_command, "checkpoint_to_export", lambda run, step: SimpleNamespace(step=40 if step is None else step)
+    )
+    monkeypatch.setattr(sys, "argv", ["train.export", str(run.root), *options])
+    train.export.main()
+    return written
+
+
+CHOSEN = {"by": "accuracy in open_world", "value": 0.5, "items": {"flowers102_val": 8}, "measured": 3}
+
+
+def test_a_card_of_a_chosen_export_leaves_the_choice_as_it_is(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_export(run.export, 20, chosen=CHOSEN)
+    assert export(run, monkeypatch, "--model-card") == []
+    assert "is step 20, which was chosen by accuracy in open_world; nothing was exported" in capsys.readouterr().out
+    assert "| steps | 20 of " in (run.export / "README.md").read_text()
+    assert export(run, monkeypatch, "--step", "40", "--output", str(run.export)) == [(40, run.export)]
+
+
+def test_a_chosen_export_is_replaced_only_where_the_step_is_named(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_export(run.export, 20, chosen=CHOSEN)
+    for options in ([], ["--output", str(run.export)], ["--model-card", "--base", "other"]):
+        with pytest.raises(SystemExit):
+            export(run, monkeypatch, *options)
+        assert f"--step N --output {run.export}" in capsys.readouterr().err
+    write_export(run.export, 20, chosen=CHOSEN | {"by": "held-out loss"})
+    assert export(run, monkeypatch) == [(40, run.export)], "training chooses again as it continues"
+
+
+def test_a_card_takes_the_export_of_the_same_checkpoint(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert export(run, monkeypatch, "--model-card") == []
+    assert export(run, monkeypatch) == [(40, run.export)]
+    assert (run.export / "README.md").is_file()
 
 
 def test_the_header_has_base_tags_and_the_scores_of_this_export(run: RunDir) -> None:
@@ -170,7 +273,7 @@ def test_an_export_is_uploaded_to_a_private_repository_without_its_provenance(ru
     assert address.endswith("/owner/name")
     created = hub.received["created"]
     assert created.get("private") is True or created.get("visibility") == "private"
-    assert hub.received["files"] == {"README.md", "config.json", "export.json"}
+    assert hub.received["files"] == {"README.md", "config.json", "export.json", "model.safetensors"}
 
 
 @pytest.mark.parametrize("status", [401, 403])
