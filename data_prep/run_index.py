@@ -176,9 +176,11 @@ def _accuracy(page: Path) -> str:
         if rate is None:
             return f"comparison of {listed(list(report['models']))}" if report.get("models") else ""
         grades = ((number, f", mean grade by {name}") for name, number in (report.get("numbers") or {}).items())
-        rate, what = next((found for found in ((rate, ""), *grades) if found[0]["n"]), (None, ""))
+        task = (report.get("protocol") or {}).get("task")
+        named = ", VQA accuracy" if task == "vqa" else ""
+        rate, what = next((found for found in ((rate, named), *grades) if found[0]["n"]), (None, ""))
         if rate is None:
-            return "no items" if (report.get("protocol") or {}).get("task") != "graded" else "not graded yet"
+            return "not graded yet" if task == "graded" else "no items"
         text = f"{100 * rate['value']:.1f} % ({100 * rate['low']:.1f} to {100 * rate['high']:.1f} %), n = {rate['n']:,}"
         return "; ".join([f"{text}{what}", *_doubts(report)])
     except (ValueError, KeyError, TypeError, AttributeError):

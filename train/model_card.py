@@ -15,6 +15,7 @@ import yaml
 from configs.eval_dir import EvalDir
 from configs.load import load_config, to_yaml
 from configs.locations import is_hub_id
+from configs.protocol import UNCLASSED
 from configs.run import RunConfig
 from configs.run_dir import ExportDir, RunDir
 from data_prep.provenance import read_starts
@@ -97,13 +98,20 @@ def _header(config: RunConfig, record: Mapping[str, Any], reports: list[dict[str
 
 
 def _result(report: Mapping[str, Any]) -> dict[str, Any]:
+    name = _measure(report)
     metric = {
-        "type": "accuracy",
-        "name": f"accuracy, protocol {_protocol(report)}, n = {report['accuracy']['n']}",
+        "type": name.lower().replace(" ", "_"),
+        "name": f"{name}, protocol {_protocol(report)}, n = {report['accuracy']['n']}",
         "value": round(100 * report["accuracy"]["value"], 2),
     }
     data = {"name": report["source"], "type": report["source"]}
-    return {"task": {"type": "image-classification", "name": report["name"]}, "dataset": data, "metrics": [metric]}
+    asked = report["protocol"].get("task") in UNCLASSED
+    task = {"type": "visual-question-answering" if asked else "image-classification", "name": report["name"]}
+    return {"task": task, "dataset": data, "metrics": [metric]}
+
+
+def _measure(report: Mapping[str, Any]) -> str:
+    return "VQA accuracy" if report["protocol"].get("task") == "vqa" else "accuracy"
 
 
 def _protocol(report: Mapping[str, Any]) -> str:
@@ -122,7 +130,7 @@ def _scores(reports: list[dict[str, Any]]) -> str:
         cells = (
             report["name"],
             report["source"],
-            f"{100 * rate['value']:.1f} %",
+            f"{100 * rate['value']:.1f} %{' (VQA accuracy)' if _measure(report) != 'accuracy' else ''}",
             f"{100 * rate['low']:.1f} to {100 * rate['high']:.1f} %",
             f"{rate['n']:,}",
             _protocol(report),

@@ -70,12 +70,15 @@ def _warnings(report: Mapping[str, Any]) -> list[Block]:
 def _numbers(report: Mapping[str, Any]) -> Block:
     items = report["items"]
     part = "" if items["expected"] == items["source"] else f" (of {items['source']:,})"
+    answered = ("items", f"{items['answered']:,}", f"answered{part}")
+    if not items["answered"]:
+        return Numbers([answered])
     return Numbers(
         [
             *_accuracy(report),
             *_macro(report),
             *_further(report),
-            ("items", f"{items['answered']:,}", f"answered{part}"),
+            answered,
             *_outcomes(report),
             *_several(report),
             *_baselines(report),

@@ -178,6 +178,16 @@ def test_the_header_has_base_tags_and_the_scores_of_this_export(run: RunDir) -> 
     assert f"| commit | {'a' * 40}, with changes |" in body
 
 
+def test_answers_to_questions_are_not_called_image_classification(run: RunDir) -> None:
+    file = run.evaluation("open_world") / "export" / "report.json"
+    values = report("short_answers")
+    file.write_text(json.dumps(values | {"protocol": values["protocol"] | {"task": "vqa"}}))
+    _, header, body = model_card(run, run.export).split("---\n", 2)
+    result = yaml.safe_load(header)["model-index"][0]["results"][1]
+    assert (result["task"]["type"], result["metrics"][0]["type"]) == ("visual-question-answering", "vqa_accuracy")
+    assert "| short_answers | flowers102_test | 50.0 % (VQA accuracy) |" in body
+
+
 def test_the_header_is_one_that_the_hub_reads(run: RunDir) -> None:
     from huggingface_hub import ModelCard
 
