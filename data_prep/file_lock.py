@@ -9,6 +9,7 @@ or say who holds a lock, so three functions use the system's calls:
     hold_until_exit(path)     hold a lock file for the rest of this process, with its name in the file
     hold_folder(path, …)      the same, for a folder's lock file, with an error for people
     is_held(path)             whether a process holds such a file
+    refuse_if_held(path, …)   the error of hold_folder, without a lock
 """
 
 import errno
@@ -91,7 +92,7 @@ def hold_until_exit(path: Path) -> None:
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError) as error:
-        holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
+        holder = _holder(os.pread(descriptor, 200, 0))
         os.close(descriptor)
         raise LockHeldError(holder) from error
     except OSError as error:
@@ -113,9 +114,24 @@ def hold_folder(lock: Path, doing: str, *, remedy: str = "wait for it, or stop i
     try:
         hold_until_exit(lock)
     except LockHeldError as error:
-        raise RunError(f"{lock.parent} is {doing} by {error.holder}; {remedy}") from error
+        raise _held(lock, doing, error.holder, remedy) from error
     except NoLocksError:
         print(f"{lock.parent} is on a file system without locks: {unlocked}", file=sys.stderr, flush=True)
+
+
+def refuse_if_held(lock: Path, doing: str, *, remedy: str) -> None:
+    """Raise the error of `hold_folder` if another process holds `lock`; nothing is locked to find out."""
+    if is_held(lock):
+        raise _held(lock, doing, _holder(lock.read_bytes()[:200]), remedy)
+
+
+def _held(lock: Path, doing: str, holder: str, remedy: str) -> RunError:
+    return RunError(f"{lock.parent} is {doing} by {holder}; {remedy}")
+
+
+def _holder(content: bytes) -> str:
+    """Who wrote the content of a lock file."""
+    return content.decode(errors="replace").strip() or "another process"
 
 
 def is_held(path: Path) -> bool:

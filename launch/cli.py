@@ -50,9 +50,10 @@ def start(command: Command, arguments: Sequence[str]) -> None:
     """Run the command's program in this process; a training starts ranks and does not return."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # programs start worker processes
     name = f"{PROGRAM} {command.name}"
-    sys.argv = [name, *arguments]
     if command == TRAIN:
         training.start_ranks(arguments)  # returns if there is nothing to train: a dry run, --help
+        arguments = training.without_launcher(arguments)
+    sys.argv = [name, *arguments]
     spellings = {f"python -m {each.module}": f"{PROGRAM} {each.name}" for each in COMMANDS}
     with called_as(name, {**spellings, "deepspeed train/finetune.py": f"{PROGRAM} {TRAIN.name}"}):
         result = import_module(command.module).main()

@@ -29,6 +29,7 @@ from data_prep.class_names import load_class_list
 from data_prep.disk_space import free_space
 from data_prep.manifest import read_manifest
 from data_prep.registry import check_source
+from data_prep.run_start import start_problem
 from data_prep.source_match import check_source_of
 from launch.cluster import Cluster, add_cluster_arguments, cluster_of
 from launch.commands import working_directory_problem
@@ -51,6 +52,7 @@ def problems(config: RunConfig, cluster: Cluster, start: str = "data_prep") -> l
             found.append(f"{run_folder(config).root} holds no trained run; start from data_prep or train")
     else:
         found += [*_data(config.data, names, start), *_base(config), *_disk(config)]
+        found += filter(None, [start_problem(config)])
     return found + list(_evaluations(config, start))
 
 

@@ -29,6 +29,8 @@ import argparse
 from configs.command_line import add_base_model, add_dry_run, config_of, config_parser, tell_user_error
 from configs.errors import ConfigError, UserError
 from configs.run import RunConfig
+from configs.run_dir import RunDir
+from data_prep.run_start import check_accepted, refuse_start
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -53,7 +55,7 @@ def main() -> None:
     arguments = parse_arguments()
     try:
         config = config_of(arguments, RunConfig)
-        _check(arguments)
+        _check(arguments, config)
     except UserError as error:
         if os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0":  # once a node
             tell_user_error(error)
@@ -63,8 +65,9 @@ def main() -> None:
     run(config, arguments)
 
 
-def _check(arguments: argparse.Namespace) -> None:
-    """Raise `ConfigError` for options that do not belong together."""
+def _check(arguments: argparse.Namespace, config: RunConfig) -> None:
+    """Raise `UserError` for options that do not belong together, or a run that cannot be started."""
+    check_accepted(arguments.accept_change, config)
     if arguments.world is not None and (arguments.world < 1 or not arguments.dry_run):
         raise ConfigError(f"--world {arguments.world} plans a dry run for that many ranks: give it with --dry-run")
     if arguments.device_memory is not None and not (arguments.device_memory > 0 and arguments.dry_run):
@@ -72,6 +75,9 @@ def _check(arguments: argparse.Namespace) -> None:
             f"--device-memory {arguments.device_memory:g} plans a dry run for a GPU of that size: give it with "
             "--dry-run"
         )
+    is_main_process = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+    if is_main_process and not arguments.dry_run:  # before the imports; `train.resume` decides again with all ranks
+        refuse_start(RunDir(Path(config.runs_dir) / config.name), resume=arguments.resume == "auto")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from train.distributed.world import world_size_of_environment
 from train.lifecycle import finish, join_world, recorded_start, run_supervised, stopped_before_start
 from train.memory_plan import choose, own_device_memory, settle, with_choice
 from train.plan import RunPlan, make_plan
-from train.resume import open_run
+from train.resume import check_start, open_run
 from train.supervision import signals
 from train.tools.preview import preview
 
@@ -31,7 +31,8 @@ def run(config: RunConfig, arguments: argparse.Namespace) -> None:
         if arguments.dry_run:
             if is_main_process:
                 gib = arguments.device_memory or own_device_memory()
-                print(preview(with_choice(plan, choose(plan, gib))))
+                print(preview(with_choice(plan, choose(plan, gib))), flush=True)
+                check_start(plan, resume=arguments.resume == "auto", accepted=arguments.accept_change)
             return
         train(plan, arguments)
     except UserError as error:

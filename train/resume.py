@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from configs.errors import RunError
@@ -17,7 +18,16 @@ from configs.recipe import recipe_names, recipe_record
 from configs.run_dir import RunDir
 from configs.section import field_defaults, result_fields
 from data_prep.atomic import write_bytes
-from data_prep.file_lock import hold_folder
+from data_prep.run_start import (
+    OF_THE_MACHINE,
+    State,
+    another_run,
+    contains_run,
+    differences,
+    lock_run,
+    newest_state,
+    used_folder,
+)
 from train.checkpoints.agreement import agreed_checkpoint
 from train.checkpoints.reading import Checkpoint, no_complete_checkpoint, steps_present
 from train.checkpoints.writing import CheckpointWriter, check_writable, cleanup_partial
@@ -68,9 +78,8 @@ def open_run(plan: RunPlan, *, resume: bool, accepted: Sequence[str] = ()) -> Re
     if checkpoints are there (or were) but none is complete, or if the checkpoint belongs to something else.
     """
     run, identity = plan.run, run_identity(plan)
-    used = run.metrics.is_file() or (run.checkpoints.is_dir() and any(run.checkpoints.iterdir()))
-    if any(all_gather_objects(used)) and not resume:
-        raise RunError(f"{run.root} already contains a run; continue it with --resume auto, or choose another name")
+    if any(all_gather_objects(contains_run(run))) and not resume:
+        raise used_folder(run)
     run_on_main(lambda: _prepare(run))
     present = {step for theirs in all_gather_objects(steps_present(run)) for step in theirs}
     checkpoint, problems = agreed_checkpoint(run, sorted(present, reverse=True))
@@ -79,41 +88,63 @@ def open_run(plan: RunPlan, *, resume: bool, accepted: Sequence[str] = ()) -> Re
     if checkpoint is None:
         run_on_main(lambda: _refuse_if_lost(run))
         return ResumePoint(identity, None, problems)
-    differences = _differences(checkpoint.state, identity, field_defaults(plan.config))
-    if "model.kernels" in differences:
-        differences["model.kernels"] += f" ({plan.kernels.reason})"
-    refused = {key: text for key, text in differences.items() if key not in accepted}
-    if refused:
-        listed = "; ".join(refused.values())
-        raise RunError(
-            f"{checkpoint.folder} belongs to another run: {listed}. Undo the change, choose another name, or name it "
-            f"as intended: {' '.join(f'--accept-change {key}' for key in refused)}"
-        )
-    _refuse_another_probe(checkpoint, identity)
-    _refuse_other_frozen_weights(checkpoint, identity)
+    _refuse_another_run(plan, identity, (checkpoint.folder, checkpoint.state), accepted)
     return ResumePoint(identity, checkpoint, problems)
 
 
-def _refuse_another_probe(checkpoint: Checkpoint, identity: dict[str, Any]) -> None:
-    """Raise `RunError` where a linear probe is new, gone, or of other classes: its weights are not in `checkpoint`."""
-    saved, now = (list((of.get("probe") or {"classes": ()})["classes"]) for of in (checkpoint.state, identity))
+def check_start(plan: RunPlan, *, resume: bool, accepted: Sequence[str] = ()) -> None:
+    """Raise `RunError` where `open_run` would, for a dry run: on any machine, without ranks and checksums."""
+    run = plan.run
+    if not resume and contains_run(run):
+        raise used_folder(run)
+    if (found := newest_state(run)) is not None:
+        _refuse_another_run(plan, run_identity(plan), found, accepted, OF_THE_MACHINE)
+    elif present := steps_present(run):
+        raise no_complete_checkpoint(run, [f"steps {', '.join(map(str, present))} have no manifest"])
+    else:
+        _refuse_if_lost(run)
+
+
+def _refuse_another_run(
+    plan: RunPlan,
+    identity: dict[str, Any],
+    found: tuple[Path, State],
+    accepted: Sequence[str],
+    ignored: Sequence[str] = (),
+) -> None:
+    """Raise `RunError` where a checkpoint, its folder and state, belongs to something else and that is not accepted."""
+    folder, saved = found
+    changed = differences(saved, identity, field_defaults(plan.config), ignored)
+    if "model.kernels" in changed:
+        changed["model.kernels"] += f" ({plan.kernels.reason})"
+    refused = {key: text for key, text in changed.items() if key not in accepted}
+    if refused:
+        options = " ".join(f"--accept-change {key}" for key in refused)
+        raise another_run(folder, refused, f"Undo the change, choose another name, or name it as intended: {options}")
+    _refuse_another_probe(folder, saved, identity)
+    _refuse_other_frozen_weights(folder, saved, identity)
+
+
+def _refuse_another_probe(folder: Path, state: State, identity: dict[str, Any]) -> None:
+    """Raise `RunError` where a linear probe is new, gone, or of other classes: the checkpoint lacks its weights."""
+    saved, now = (list((of.get("probe") or {"classes": ()})["classes"]) for of in (state, identity))
     if saved == now:
         return
     before, after = (
         f"a linear probe of {len(names):,} classes" if names else "no linear probe" for names in (saved, now)
     )
     raise RunError(
-        f"{checkpoint.folder} has {before} (loss.probe), and this run {after}{', others' if before == after else ''}; "
+        f"{folder} has {before} (loss.probe), and this run {after}{', others' if before == after else ''}; "
         "undo the change, or choose another name"
     )
 
 
-def _refuse_other_frozen_weights(checkpoint: Checkpoint, identity: dict[str, Any]) -> None:
+def _refuse_other_frozen_weights(folder: Path, state: State, identity: dict[str, Any]) -> None:
     """Raise `RunError` where PiSSA was switched on or off: the weights below its adapters are not those of the base."""
-    before, after = (of["settings"].get("model.lora.variant", "lora") for of in (checkpoint.state, identity))
+    before, after = (of["settings"].get("model.lora.variant", "lora") for of in (state, identity))
     if identity["settings"]["model.mode"] == "lora" and before != after and "pissa" in (before, after):
         raise RunError(
-            f"{checkpoint.folder} was trained with model.lora.variant {before}, whose frozen weights are not those of "
+            f"{folder} was trained with model.lora.variant {before}, whose frozen weights are not those of "
             f"{after}; undo the change, or choose another name"
         )
 
@@ -142,19 +173,6 @@ def _prepare(run: RunDir) -> None:
     cleanup_partial(run)
 
 
-def lock_run(run: RunDir) -> None:
-    """Lock `run` for this process until it ends. Raises `RunError` naming the process that holds the lock.
-
-    On a file system without locks (Lustre's default mount, some NFS) the run continues without a lock and says so.
-    """
-    hold_folder(
-        run.lock,
-        "being trained",
-        remedy="wait for it, stop it, or choose another name",
-        unlocked="make sure that no second process trains this run",
-    )
-
-
 def _refuse_if_lost(run: RunDir) -> None:
     """Raise `RunError` where step 0 would be wrong although there is no checkpoint: the run once had one."""
     for event in reversed(read_records(run.events)):
@@ -174,22 +192,6 @@ def require_disk_space(writer: CheckpointWriter, size: int) -> None:
             f"no disk space for a checkpoint in {writer.run.checkpoints}: {error.strerror}; free some, or set runs_dir"
         )
         raise RunError(text) from error
-
-
-def _differences(saved: dict[str, Any], now: dict[str, Any], usual: dict[str, Any]) -> dict[str, str]:
-    """Key to a readable difference, for base, data and each setting; one that is newer than `saved` had its default."""
-    found: dict[str, str] = {}
-    newer = {key: usual[key] for key in now["settings"] if key in usual and key not in saved["settings"]}
-    saved = saved | {"settings": json.loads(json.dumps(newer)) | saved["settings"]}
-    if saved["base_identity"] != now["base_identity"]:
-        found["model.base"] = f"base model {saved['base_identity'][:12]} -> {now['base_identity'][:12]}"
-    for kind in ("data", "settings"):
-        for key in sorted(saved[kind].keys() | now[kind].keys()):
-            before, after = saved[kind].get(key), now[kind].get(key)
-            if before != after:
-                name = f"data.{key}" if kind == "data" else key
-                found[name] = f"{name} {before!r} -> {after!r}"
-    return found
 
 
 def write_run_files(plan: RunPlan, start: ResumePoint) -> None:

@@ -94,10 +94,11 @@ def started(monkeypatch) -> list[list[str]]:
     return lines
 
 
-def test_a_training_is_started_by_the_launcher_with_its_options_first(started):
+def test_a_training_is_started_by_the_launcher_with_its_options_first(started, tmp_path):
     finetune = str(ROOT / "train" / "finetune.py")
-    training.start_ranks(["--config", "a.yaml", "--num_gpus", "2", "--resume", "auto", "--set", "train.epochs=3"])
-    rest = ["--config", "a.yaml", "--resume", "auto", "--set", "train.epochs=3"]
+    config = str(ROOT / "configs" / "demo.yaml")
+    rest = ["--config", config, "--resume", "auto", "--set", f"runs_dir={tmp_path}"]
+    training.start_ranks([*rest[:2], "--num_gpus", "2", *rest[2:]])
     ((launcher, option, port, *words),) = started
     assert (launcher, option, 0 < int(port) < 65536) == ("/bin/deepspeed", "--master_port", True)
     assert words == ["--quiet", "--num_gpus", "2", finetune, *rest]
@@ -120,6 +121,57 @@ def test_a_port_that_is_chosen_and_other_programs_are_left_as_they_are(line):
 def test_what_trains_nothing_starts_no_ranks(word, started):
     training.start_ranks(["--config", "a.yaml", word])
     training.start_ranks([])
+    assert started == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "passed"),
+    [
+        ("--num_gpus 2 --config a.yaml --base tiny --dry-run", "--config a.yaml --base tiny --dry-run --world 2"),
+        ("--num_gpus=2 --num_nodes=3 --config a.yaml --dry-run", "--config a.yaml --dry-run --world 6"),
+        ("--num_gpus 2 --config a.yaml --dry-run --world 8", "--config a.yaml --dry-run --world 8"),
+        ("--num_gpus -1 --config a.yaml --dry-run", "--config a.yaml --dry-run"),
+        ("--master_port 29501 --include localhost:0 --config a.yaml --print-config", "--config a.yaml --print-config"),
+        ("--hostfile hosts --help", "--help"),
+    ],
+)
+def test_a_dry_run_takes_the_launchers_options_and_plans_for_its_ranks(typed, passed):
+    assert training.without_launcher(typed.split()) == passed.split()
+
+
+def test_what_no_rank_could_start_is_said_before_the_launcher_is(started, tmp_path, capsys):
+    arguments = ["--config", str(ROOT / "configs" / "demo.yaml"), "--set", f"runs_dir={tmp_path}"]
+    (tmp_path / "demo_mix" / "checkpoints" / "step-00000001").mkdir(parents=True)
+    for more, words in (
+        ([], "already contains a run; continue it with --resume auto"),
+        (["--set", "train.epoch=3"], "train.epoch"),
+        (["--resume", "auto", "--accept-change", "optim.lr_projectr"], "did you mean optim.lr_projector"),
+        (["--resume", "auto", "--accept-change", "train.workers"], "train.workers changes no result"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            training.start_ranks([*arguments, *more])
+        error = capsys.readouterr().err
+        assert error.startswith("error: ")
+        assert error.count("\n") == 1
+        assert words in error
+    assert started == []
+
+
+def test_a_run_that_another_process_trains_is_said_before_the_launcher_is(started, tmp_path, capsys):
+    run = tmp_path / "demo_mix"
+    run.mkdir()
+    hold = "import sys, pathlib; from data_prep.run_start import lock_run; from configs.run_dir import RunDir; "
+    hold += "lock_run(RunDir(pathlib.Path(sys.argv[1]))); print(flush=True); sys.stdin.read()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    holder = subprocess.Popen([sys.executable, "-c", hold, str(run)], cwd=ROOT, **pipes)
+    with holder:
+        holder.stdout.readline()
+        with pytest.raises(SystemExit, match="2"):
+            training.start_ranks(
+                ["--config", str(ROOT / "configs/demo.yaml"), "--resume", "auto", "--set", f"runs_dir={tmp_path}"]
+            )
+        holder.stdin.close()
+    assert f"is being trained by process {holder.pid} on" in capsys.readouterr().err
     assert started == []
 
 

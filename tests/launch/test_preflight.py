@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from configs.run import RunConfig
+from configs.section import result_fields
 from configs.slurm import SlurmConfig
 from launch import preflight
 from launch.cluster import Cluster
@@ -94,6 +95,38 @@ def test_starting_at_evaluation_needs_a_trained_run(load: Load, project: Path) -
     (project / "runs/flowers").mkdir(parents=True)
     (project / "runs/flowers/config.yaml").touch()
     assert problems(load(), GPUS, "eval") == []
+
+
+def write_checkpoint(run: Path, step: int, **state: object) -> None:
+    folder = run / f"checkpoints/step-{step:08d}"
+    folder.mkdir(parents=True)
+    (folder / "state.json").write_text(json.dumps(state))
+    (folder / "manifest.json").write_text("{}")
+
+
+def test_a_run_of_other_settings_in_the_folder_is_found_before_the_queue_is(
+    load: Load, project: Path, add_shards: Callable[..., None]
+) -> None:
+    add_shards("flowers")
+    run, config = project / "runs/flowers", load()
+    settings = json.loads(json.dumps(result_fields(config))) | {"model.kernels": "compile", "world_size": 4}
+    older = {key: value for key, value in settings.items() if key != "optim.eps"}
+    write_checkpoint(run, 28, settings=older, data={"flowers": "abc"}, base_identity="b")
+    assert problems(config, GPUS) == [], (
+        "the shards' fingerprint is unknown, and a setting that is newer had its default"
+    )
+    (found,) = problems(load("train.epochs=8", "optim.eps=1e-6"), GPUS)
+    assert "runs/flowers/checkpoints/step-00000028 belongs to another run: optim.eps 1e-08 -> 1e-06; " in found
+    assert "train.epochs 1 -> 8. Undo the change, or choose another name (--set name=" in found
+    assert problems(load("train.epochs=8"), GPUS, "train") == problems(load("train.epochs=8"), GPUS)
+    (project / "runs/flowers/config.yaml").touch()
+    assert problems(load("train.epochs=8"), GPUS, "eval") == [], "nothing is trained"
+    assert problems(load("train.epochs=8", "name=other"), GPUS) == []
+    manifest = project / "shards/flowers/manifest.json"
+    manifest.write_text(manifest.read_text().replace('"fingerprint": []', '"fingerprint": "def"'))
+    assert "data.flowers 'abc' -> 'def'" in problems(config, GPUS)[0]
+    (run / "checkpoints/step-00000028/manifest.json").unlink()
+    assert "is complete; remove them to start over" in problems(config, GPUS)[0]
 
 
 def test_evaluation_configs_are_loaded_and_their_data_looked_for(load: Load, project: Path) -> None:

@@ -19,7 +19,7 @@ from train.checkpoints.writing import CheckpointWriter, Snapshot
 from train.kernel_choice import KernelChoice
 from train.optimization.full_state import ParameterState
 from train.plan import make_plan
-from train.resume import open_run
+from train.resume import check_start, open_run
 
 pytestmark = pytest.mark.slow
 
@@ -168,6 +168,14 @@ def test_what_belongs_to_something_else_is_refused_with_the_difference(training_
             open_run(changed, resume=True)
         assert words in str(refused.value)
         refusals[override] = words
+        if "micro_batch=4" not in override:  # a dry run knows no machine
+            with pytest.raises(RunError, match="belongs to another run") as refused:
+                check_start(changed, resume=True)
+            assert words in str(refused.value)
+            check_start(changed, resume=True, accepted=[words.split()[0], "optim.lr_vision", "train.sources"])
+    check_start(plan, resume=True)
+    with pytest.raises(RunError, match="already contains a run; continue it with --resume auto"):
+        check_start(plan, resume=False)
     elsewhere = make_plan(training_setup.config("other", "loss.reduction=micro_batch"), 4, "cpu")
     with pytest.raises(RunError, match=r"world_size 2 -> 4.*--accept-change world_size"):
         open_run(elsewhere, resume=True)
