@@ -24,6 +24,7 @@ from eval.paper.finetuned_rows import paper_model
 from eval.runner.batching import items_of, open_source
 from eval.runner.evaluated_model import identify_model
 from eval.runner.output_paths import present_answers
+from eval.runner.predictions import read_records
 from eval.tasks.presets import preset_overrides
 from eval.tasks.synonyms import load_synonyms
 from train.models.model_folder import read_object
@@ -271,7 +272,9 @@ def _model_config(model: str) -> dict[str, Any] | None:
 
 
 def answered(planned: Planned) -> int:
-    """The number of the row's questions that are stored as answered or failed, from the files alone."""
+    """The number of the row's questions that are stored as answered or failed."""
     folder = present_answers(planned.config)
-    lines = sum(path.read_bytes().count(b"\n") for path in folder.all_predictions()) if folder else 0
-    return min(lines, planned.items)
+    if folder is None:
+        return 0
+    records = read_records(folder)
+    return min(len(records.predictions) + len(records.failures), planned.items)

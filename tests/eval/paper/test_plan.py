@@ -4,9 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from configs.eval_dir import EvalDir
 from data_prep.prompts import classification_prompt, image_question
 from data_prep.sample import Turn
-from eval.paper.plan import Planned, Request, open_dataset, plan
+from eval.paper.plan import Planned, Request, answered, open_dataset, plan
+from eval.runner.output_paths import output_paths_of
+from eval.runner.predictions import PredictionWriter
+from eval.types import FailedItem
+from tests.eval.stored_answers import stored_answer
 from train.chat.render import ChatRenderer
 from train.chat.tokenizer import load_tokenizer
 
@@ -46,6 +51,16 @@ def test_a_model_on_this_machine_is_asked_with_the_class_as_stored(world):
     rows = {key: row.config.protocol for key, row in rows_of("quiz", LLAVA).items()}
     assert {protocol.choice_prompt for protocol in rows.values()} == {"stored"}
     assert (rows["with_class"].reveal_class, rows["with_class"].show_image) == (True, True)
+
+
+def test_a_question_that_failed_and_was_answered_later_counts_once(world):
+    row = rows_of("pets", LLAVA)["open"]
+    folder = EvalDir(output_paths_of(row.config).root)
+    folder.root.mkdir(parents=True)
+    folder.config.touch()
+    with PredictionWriter(folder.predictions(0)) as writer:
+        writer.write([FailedItem("pets/a", "late"), FailedItem("pets/b", "late"), stored_answer("pets/a", "cat")])
+    assert answered(row) == 2
 
 
 @pytest.mark.slow
