@@ -14,8 +14,8 @@ from statistics import fmean, stdev
 ROUNDING = 1e-12  # differences between equal values that floating point leaves, as a share of the values
 
 
-def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
-    """The interval of the mean behind `values`; None of fewer than two values, or of values that are all equal.
+def t_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """The 95 % interval of the mean behind `values`; None of fewer than two values, or of values that are all equal.
 
     Equal values say that the seed changes nothing that is measured, not that the mean is known exactly.
 
@@ -26,7 +26,7 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, flo
         return None
     from scipy.stats import t  # slow to import, needed by tables only
 
-    spread = float(t.ppf((1 + level) / 2, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+    spread = float(t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
     return fmean(values) - spread, fmean(values) + spread
 
 

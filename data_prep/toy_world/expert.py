@@ -26,6 +26,7 @@ SENTENCES = {
 }
 """Kind of fact to its sentence in an article."""
 THIS = "this object"
+SEED = 0  # of the world
 
 
 def sentences(toy_class: ToyClass) -> list[str]:
@@ -34,23 +35,23 @@ def sentences(toy_class: ToyClass) -> list[str]:
     return [SENTENCES[kind].format(name=toy_class.name, value=facts[kind]) for kind in ALL_FACTS]
 
 
-def expert_answer(prompt: str, seed: int = 0) -> str | None:
+def expert_answer(prompt: str) -> str | None:
     """The reply to a prompt of Figure 8 or 9; None to any other, and for a class that the world lacks."""
     if asked := re.search(r"Come up with .* questions for a (.+?) to examine", prompt):
-        known = next((one for one in toy_classes(seed) if one.name == asked[1]), None)
-        return None if known is None else f"```json\n{json.dumps(_questions(known, seed), indent=1)}\n```"
+        known = next((one for one in toy_classes(SEED) if one.name == asked[1]), None)
+        return None if known is None else f"```json\n{json.dumps(_questions(known), indent=1)}\n```"
     found = find_options(prompt)
     if found is None:
         return None
-    right = _right_option(prompt[: found.start], seed)
+    right = _right_option(prompt[: found.start])
     if right in found.texts:
         return LETTERS[found.texts.index(right)]
-    return LETTERS[sha256(f"{seed}:{prompt}".encode()).digest()[0] % len(found.texts)]
+    return LETTERS[sha256(f"{SEED}:{prompt}".encode()).digest()[0] % len(found.texts)]
 
 
-def _questions(toy_class: ToyClass, seed: int) -> list[dict[str, object]]:
+def _questions(toy_class: ToyClass) -> list[dict[str, object]]:
     """Five questions: on the facts that no image was ever shown with, and on one other."""
-    rng = keyed_rng(seed, f"questions on {toy_class.name}")
+    rng = keyed_rng(SEED, f"questions on {toy_class.name}")
     others = [kind for kind in ALL_FACTS if kind not in HIDDEN_FACTS]
     questions: list[dict[str, object]] = []
     for kind in (*HIDDEN_FACTS, others[int(rng.integers(len(others)))]):
@@ -67,10 +68,10 @@ def _questions(toy_class: ToyClass, seed: int) -> list[dict[str, object]]:
     return questions
 
 
-def _right_option(question: str, seed: int) -> str | None:
+def _right_option(question: str) -> str | None:
     """The right answer to a question that names a class; None for any other."""
     for kind, fact in ALL_FACTS.items():
         before, after = (re.escape(part) for part in fact.question.split("{thing}"))
         if named := re.search(f"{before}(.+?){after}", question):
-            return next((one.facts[kind] for one in toy_classes(seed) if one.name == named[1]), None)
+            return next((one.facts[kind] for one in toy_classes(SEED) if one.name == named[1]), None)
     return None

@@ -10,9 +10,8 @@ from data_prep.api.question_file import AskedModel, Question, Replies, ask_quest
 from data_prep.chosen_option import choose_option
 from data_prep.final_answer import final_answer
 from data_prep.lettered_options import LETTERS
-from data_prep.wikiqa.failed import refuse_failures
 from data_prep.wikiqa.filtering import GUESSED, KEPT, NO_GUESS, UNKNOWN, UNREADABLE, Outcome, filter_prompts, outcome_of
-from data_prep.wikiqa.question_stage import AGAIN, ClassQuestion
+from data_prep.wikiqa.question_stage import AGAIN, ClassQuestion, refuse_failures
 from data_prep.wikiqa.stage_file import StageFile, hash_of
 
 FILTER = "filter"

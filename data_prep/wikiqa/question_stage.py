@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from configs.errors import RunError
 from configs.wikiqa import WikiqaConfig
 from data_prep.api.messages import Message
 from data_prep.api.question_file import AskedModel, Question, Replies, ask_questions
 from data_prep.api.reply import Reply
 from data_prep.wikiqa.classes import WikiClass
-from data_prep.wikiqa.failed import refuse_failures
 from data_prep.wikiqa.file_statistics import names_its_class
 from data_prep.wikiqa.generated import GeneratedQuestion, ParsedReply, parse_reply
 from data_prep.wikiqa.prompts import again_prompt, generation_prompt
@@ -77,6 +77,20 @@ def ask_for_questions(
     second = ask_questions(file, again, model, name="questions again") if again else Replies()
     refuse_failures(second.failures, "classes", skip_failed)
     return read_questions(config, classes, texts, first, second)
+
+
+def refuse_failures(failures: Mapping[str, str], what: str, skip: bool) -> None:
+    """Raise `RunError` that names the first question without a reply, unless they are to be skipped.
+
+    The result would lack them, so the construction stops.
+    """
+    if not failures or skip:
+        return
+    first, reason = next(iter(sorted(failures.items())))
+    raise RunError(
+        f"{what} without a reply: {len(failures):,} (the first: {first}: {reason}); the same command asks them again, "
+        "--skip-failed leaves them out of the result"
+    )
 
 
 def questions_again(config: WikiqaConfig, prompts: Sequence[Question], first: Replies) -> list[Question]:

@@ -14,6 +14,7 @@ import numpy as np
 from eval.metrics.accuracy import wilson
 
 DRAWS = 2000
+SEED = 0
 NO_WIDTH = 1e-9
 CHUNK = 50  # draws at a time: [50, groups, columns] doubles in memory
 Statistic = Callable[[np.ndarray], np.ndarray]
@@ -29,7 +30,7 @@ def group_sums(items: Iterable[tuple[Hashable, Sequence[float]]]) -> np.ndarray:
     return np.stack(list(found.values())) if found else np.zeros((0, 0))
 
 
-def resampled(sums: np.ndarray, statistic: Statistic, seed: int = 0) -> tuple[float | None, float | None]:
+def resampled(sums: np.ndarray, statistic: Statistic) -> tuple[float | None, float | None]:
     """(low, high), the 2.5 % and 97.5 % quantiles over draws; None where fewer than two groups or no defined value are.
 
     >>> resampled(np.array([[1.0, 2.0], [2.0, 2.0]]), lambda total: total[:, 0] / total[:, 1])
@@ -38,7 +39,7 @@ def resampled(sums: np.ndarray, statistic: Statistic, seed: int = 0) -> tuple[fl
     groups = len(sums)
     if groups < 2:
         return None, None
-    random, values = np.random.default_rng(seed), []
+    random, values = np.random.default_rng(SEED), []
     for _ in range(0, DRAWS, CHUNK):
         drawn = random.integers(groups, size=(CHUNK, groups))
         values.append(statistic(sums[drawn].sum(axis=1)))
@@ -50,10 +51,10 @@ def resampled(sums: np.ndarray, statistic: Statistic, seed: int = 0) -> tuple[fl
     return float(low), float(high)
 
 
-def bounded(sums: np.ndarray, statistic: Statistic, least: float = 0.0, most: float = 1.0) -> tuple[float, float]:
-    """(low, high) of a number between `least` and `most`, also where the draws alone give no interval or no width.
+def bounded(sums: np.ndarray, statistic: Statistic, least: float = 0.0) -> tuple[float, float]:
+    """(low, high) of a number between `least` and 1, also where the draws alone give no interval or no width.
 
-    Of fewer than two groups for which the number is defined it is (least, most). Where no group differs from another,
+    Of fewer than two groups for which the number is defined it is (least, 1). Where no group differs from another,
     at most the share of Wilson's upper limit for 0 of the groups does, and these groups may have any value.
 
     >>> low, high = bounded(np.ones((96, 2)), lambda total: total[:, 0] / total[:, 1])
@@ -63,11 +64,11 @@ def bounded(sums: np.ndarray, statistic: Statistic, least: float = 0.0, most: fl
     defined = int(np.count_nonzero(~np.isnan(statistic(sums)))) if len(sums) else 0
     low, high = resampled(sums, statistic)
     if low is None or high is None or defined < 2:
-        return least, most
+        return least, 1.0
     if high - low > NO_WIDTH:
         return low, high
     _, others = wilson(0, defined)
-    return low - others * (low - least), high + others * (most - high)
+    return low - others * (low - least), high + others * (1.0 - high)
 
 
 def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:

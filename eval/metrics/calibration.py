@@ -91,9 +91,9 @@ def expected_if_calibrated(confidences: Floats, binning: str = "equal_width") ->
     return float(np.mean([calibration_error(confidences - drawn, bins) for drawn in draws]))
 
 
-def reliability(confidences: Floats, correct: Flags, binning: str = "equal_width") -> list[Bin]:
-    """The bins that have items, by confidence: the points of a reliability diagram."""
-    bins = BINNINGS[binning](confidences)
+def reliability(confidences: Floats, correct: Flags) -> list[Bin]:
+    """The bins of equal width that have items, by confidence: the points of a reliability diagram."""
+    bins = equal_width(confidences)
     found = []
     for number in np.unique(bins):
         inside = bins == number

@@ -29,10 +29,10 @@ class Estimate:
         return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
 
 
-def resampled(items: int, statistic: Callable[[Indices], float], resamples: int = RESAMPLES) -> Floats:
-    """(resamples,) values of `statistic`, each of `items` indices drawn with replacement; the same in every call."""
+def resampled(items: int, statistic: Callable[[Indices], float]) -> Floats:
+    """(RESAMPLES,) values of `statistic`, each of `items` indices drawn with replacement; the same in every call."""
     generator = np.random.default_rng(SEED)
-    return np.array([statistic(generator.integers(0, items, items)) for _ in range(resamples)])
+    return np.array([statistic(generator.integers(0, items, items)) for _ in range(RESAMPLES)])
 
 
 def percentile_interval(values: Floats) -> tuple[float, float]:
