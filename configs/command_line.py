@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, TypeVar
 
+from configs.accelerator import name_accelerator
 from configs.base_models import base_model_names, base_model_overrides
 from configs.errors import BUILD_SHARDS, UserError
 from configs.load import describe, load_config
@@ -55,6 +56,7 @@ def called_as(program: str, spellings: Mapping[str, str]) -> Iterator[None]:
 def command_parser(doc: str | None) -> argparse.ArgumentParser:
     """A parser whose `--help` begins with `doc`, a program's module docstring: what it does, and commands to copy."""
     end_without_traceback()
+    name_accelerator()
     program: str | None = None
     if invocation := _invocation.get():
         program, spellings = invocation

@@ -23,7 +23,6 @@ from configs.command_line import add_dry_run, add_overrides, command_parser, exi
 from configs.errors import ConfigError, UserError
 from configs.run_dir import RunDir
 from data_prep.file_lock import hold_folder
-from launch.accelerator import name_accelerator
 from launch.follow_curve import describe, read_points, write_curve
 from launch.follow_steps import Follower, follower_of, is_over
 
@@ -53,7 +52,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def follow(follower: Follower, *, interval: float, once: bool, best: bool) -> None:
     """Evaluate checkpoints as they appear until the training has ended; with `once` those that are there."""
-    name_accelerator()
     follower.begin(keep_best=best)
     print(follower.plan_text(), flush=True)
     while True:

@@ -12,7 +12,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from launch import commands
-from launch.accelerator import name_accelerator
 from launch.training import waiting_for_ranks, with_free_port
 
 Step = Sequence[list[str]]
@@ -50,7 +49,6 @@ def run_command(argv: list[str]) -> int:
     """
     argv = with_free_port(argv)
     print(f"$ {typed(argv)}", flush=True)
-    name_accelerator()
     process = subprocess.Popen(waiting_for_ranks(argv))
     terminated = []
 
@@ -87,7 +85,6 @@ def typed(argv: Sequence[str]) -> str:
 
 def run_steps(planned: Sequence[Step], what: str) -> None:
     """Run all steps of `what`; a line with a progress bar is printed before each. Ctrl-C ends with one line."""
-    name_accelerator()
     start = time.monotonic()
     for done, step in enumerate(planned):
         bar = tqdm.format_meter(done, len(planned), time.monotonic() - start, ncols=100, prefix=what, unit="step")

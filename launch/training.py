@@ -7,13 +7,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from configs.accelerator import name_accelerator
 from configs.command_line import add_base_model, add_overrides, config_of, exit_on_user_error
 from configs.errors import ConfigError, UserError
 from configs.ports import free_port
 from configs.run import RunConfig
 from configs.run_dir import RunDir
 from data_prep.run_start import check_accepted, refuse_start
-from launch.accelerator import name_accelerator
 
 FINETUNE = Path(__file__).resolve().parents[1] / "train" / "finetune.py"
 LAUNCHER = FINETUNE.with_name("deepspeed_launcher.py")

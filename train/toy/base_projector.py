@@ -28,6 +28,7 @@ from data_prep.sample import IMAGE_PLACEHOLDER, Sample
 from data_prep.toy_world.facts import keyed_rng
 from data_prep.toy_world.reader import read
 from train.chat.conversation import IGNORE_INDEX
+from train.models.checked_loading import quiet_transformers
 from train.optimization.schedule import half_cosine
 from train.toy.base_tokenizer import Tokens, tokenize
 from train.toy.base_vision import FEATURE_LAYER, image_bytes, patch_features, to_pixels
@@ -97,7 +98,8 @@ def save(
         eos_token_id=ends if len(ends) > 1 else ends[0],
         pad_token_id=tokenizer.pad_token_id,
     )
-    model.save_pretrained(output)
+    with quiet_transformers():
+        model.save_pretrained(output)
     LlavaProcessor(
         image_processor=padding_processor(model.config.vision_config.image_size),
         tokenizer=tokenizer,

@@ -27,6 +27,7 @@ from data_prep.images import decode_rgb
 from data_prep.progress import log_line, progress_bar
 from data_prep.shards import ShardSet
 from data_prep.source_match import open_shards
+from train.models.checked_loading import quiet_transformers
 from train.models.pixels import PixelProcessor
 from train.supervision import signals
 from train.toy.clip_recipe import ClipRecipe
@@ -154,7 +155,8 @@ def save(model: CLIPModel, tokenizer: PreTrainedTokenizerFast, recipe: ClipRecip
     """Model and processor as one Hugging Face folder, in float32, and the recipe as `RECORD`."""
     size = recipe.image_size
     images = CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
-    model.save_pretrained(output)
+    with quiet_transformers():
+        model.save_pretrained(output)
     CLIPProcessor(image_processor=images, tokenizer=tokenizer).save_pretrained(output)
     (output / RECORD).write_text(json.dumps(asdict(recipe), indent=1) + "\n", encoding="utf-8")
 

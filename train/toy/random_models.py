@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from configs.errors import ConfigError
+from train.models.checked_loading import quiet_transformers
 from train.toy.model_files import padding_processor
 from train.toy.shapes import SHAPES
 
@@ -77,7 +78,8 @@ def write_random_base(
     vocabulary = model.config.text_config.vocab_size
     if len(tokenizer) > vocabulary:
         raise ConfigError(f"{len(tokenizer)} tokens do not fit into shape {shape}'s vocabulary of {vocabulary}")
-    model.save_pretrained(folder)
+    with quiet_transformers():
+        model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     padding_processor(model.config.vision_config.image_size).save_pretrained(folder)
     return folder

@@ -1,4 +1,4 @@
-"""DeepSpeed is told where a machine has no GPU; otherwise its launcher looks for one and warns in every process."""
+"""DeepSpeed is told where a machine has no GPU; otherwise each process that imports it looks for one, and warns."""
 
 import os
 from collections.abc import MutableMapping, Sequence

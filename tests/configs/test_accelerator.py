@@ -1,6 +1,6 @@
 """DeepSpeed's accelerator is named only where there is no GPU."""
 
-from launch.accelerator import name_accelerator
+from configs.accelerator import name_accelerator
 
 
 def test_without_a_gpus_device_file_it_is_the_cpu_and_a_chosen_one_is_kept(tmp_path):
