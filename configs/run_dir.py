@@ -102,6 +102,10 @@ class RunDir:
         """The exported model of one checkpoint."""
         return self.root / f"export-{step_name(step)}"
 
+    def exported_steps(self) -> list[Path]:
+        """The exported models of checkpoints, by step (`export_of`)."""
+        return sorted(self.root.glob(f"export-{step_name(0).rstrip('0')}*"))
+
     @property
     def requeue(self) -> Path:
         """Present if a signal stopped the run after it saved; a job script that finds it may requeue the job."""

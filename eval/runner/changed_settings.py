@@ -14,11 +14,12 @@ def changed_settings(present: Mapping[str, Any], wanted: Mapping[str, Any], igno
     ["match was 'word' and is now 'exact'"]
     """
     return [
-        f"{key} was {_short(present.get(key))} and is now {_short(wanted.get(key))}"
+        f"{key} was {short(present.get(key))} and is now {short(wanted.get(key))}"
         for key in sorted({*present, *wanted})
         if present.get(key) != wanted.get(key) and key not in ignored
     ]
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
+    """The value as written in Python; of a digest its first digits."""
     return f"{value[:SHOWN]}..." if isinstance(value, str) and len(value) == DIGEST else repr(value)

@@ -4,6 +4,7 @@ A fine-tuned model belongs to other rows of the paper than its base, also if `pa
 export has its training in export.json, a run's folder has its configuration.
 """
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from configs.evaluation import EvalConfig
 from configs.load import load_config
 from configs.run import RunConfig
 from configs.run_dir import ExportDir, run_of
+from eval.runner.changed_settings import short
+from train.models.fingerprint import model_identity
 from train.models.model_folder import read_object
 
 
@@ -61,6 +64,21 @@ def exported_step(folder: Path) -> int | None:
     """The training step of the export in `folder`, if it says one. Raises `ConfigError` if its record is damaged."""
     step = export_record(folder).get("step")
     return step if isinstance(step, int) else None
+
+
+def described_weights(model: str, identity: str) -> str:
+    """The first digits of a weights' identity, and the step where an export of `model` (a run, or one export) has them.
+
+    >>> described_weights("runs/flowers", "6da28a5989...")
+    '6da28a598993... (step 28)'
+    """
+    run = run_of(model)
+    folders = [Path(model)] if run is None else [run.export, *run.exported_steps()]
+    for folder in folders:
+        with suppress(ConfigError):  # a damaged export is another one's problem
+            if model_identity(folder) == identity and (step := exported_step(folder)) is not None:
+                return f"{short(identity)} (step {step})"
+    return short(identity)
 
 
 def describe_model(model: str) -> dict[str, Any]:

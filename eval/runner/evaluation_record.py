@@ -1,8 +1,9 @@
 """evaluation.json: the identity of the answers in a folder, with which answers to other questions are never mixed.
 
 `generation_settings` holds every setting that changes an answer: model, data, prompt, template, precision. A folder
-is resumed only if they are equal. `scoring_settings` (matching rule, synonyms) may change: the report is then computed
-again from the same answers. The limit may change too: items selected by a smaller limit are a subset of a larger one's.
+is resumed only if those are equal that its task uses (`eval.runner.unused_settings`). `scoring_settings` (matching
+rule, synonyms) may change: the report is then computed again from the same answers. The limit may change too: items
+selected by a smaller limit are a subset of a larger one's.
 """
 
 import hashlib
@@ -23,7 +24,9 @@ from data_prep.atomic import remove_leftovers, write_json
 from data_prep.class_names import load_class_list
 from eval.runner.batching import item_limit
 from eval.runner.changed_settings import changed_settings
+from eval.runner.evaluated_model import described_weights
 from eval.runner.predictions import being_written, read_records
+from eval.runner.unused_settings import unused_settings
 from eval.tasks.registry import task_output
 
 FORMAT_VERSION = 1
@@ -203,7 +206,7 @@ def check_answers(folder: EvalDir, wanted: Evaluation) -> None:
     """
     present = read_evaluation(folder)
     if present is not None and not _failures_only(folder, present, wanted):
-        _check_same(folder, present.generation_settings, wanted.generation_settings)
+        _check_same(folder, wanted.model, present.generation_settings, wanted.generation_settings)
 
 
 def write_evaluation(folder: EvalDir, wanted: Evaluation) -> None:
@@ -238,8 +241,11 @@ def with_scoring(folder: EvalDir, config: EvalConfig) -> Evaluation:
     wanted = describe_evaluation(config, present.label, *known, (present.items, present.source_items))
     kept = ("batch_size", "limit", MODEL_FILES)
     same = {key: present.generation_settings[key] for key in kept if key in present.generation_settings}
-    _check_same(folder, present.generation_settings, {**wanted.generation_settings, **same})
-    return replace(present, name=config.name, scoring_settings=wanted.scoring_settings)
+    asked = {**wanted.generation_settings, **same}
+    _check_same(folder, config.model, present.generation_settings, asked)
+    unused = {key: asked[key] for key in unused_settings(asked)}  # part of the protocol's hash all the same
+    generation = {**present.generation_settings, **unused}
+    return replace(present, name=config.name, generation_settings=generation, scoring_settings=wanted.scoring_settings)
 
 
 def _failures_only(folder: EvalDir, present: Evaluation, wanted: Evaluation) -> bool:
@@ -250,17 +256,24 @@ def _failures_only(folder: EvalDir, present: Evaluation, wanted: Evaluation) -> 
     return texts and same_data and not read_records(folder).predictions and not being_written(folder)
 
 
-def _check_same(folder: EvalDir, present: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    scoring = scoring_setting_names(str(wanted.get("task")))
+def _check_same(folder: EvalDir, model: str, present: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    unused = {*scoring_setting_names(str(wanted.get("task"))), *unused_settings(wanted)}
     usual = field_defaults(ProtocolConfig())
     present = {key: usual[key] for key in wanted if key in usual} | dict(present)  # settings newer than the answers
     present, wanted = _with_files(present, wanted)
-    differences = changed_settings(present, wanted, ignored=scoring)
-    if differences:
-        raise OtherAnswersError(
-            f"{folder.root} holds answers to other questions: {'; '.join(differences)}. Set output to another "
-            f"folder, or delete {folder.root} to start again"
-        )
+    differences = changed_settings(present, wanted, ignored=unused)
+    if not differences:
+        return
+    what = "answers to other questions"
+    if present.get("model") != wanted.get("model"):
+        others = changed_settings(present, wanted, ignored=(*unused, "model"))
+        steps = [described_weights(model, str(settings.get("model"))) for settings in (present, wanted)]
+        differences = [f"model was {steps[0]} and is now {steps[1]}", *others]
+        what = what if others else "answers of other weights"
+    raise OtherAnswersError(
+        f"{folder.root} holds {what}: {'; '.join(differences)}. To keep them, give this evaluation another name "
+        f"(--set name=NAME) or output folder; to start again, delete {folder.root}"
+    )
 
 
 def _with_files(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -182,7 +182,7 @@ def test_stored_states_do_not_stand_for_weights_that_were_put_in_their_models_pl
     for more in (["--report-only"], []):
         with pytest.raises(SystemExit):
             main([*arguments, *more])
-        assert "holds answers to other questions: model was" in capsys.readouterr().err
+        assert "holds answers of other weights: model was" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -205,7 +205,7 @@ def test_heads_are_not_trained_on_one_models_states_and_tested_on_anothers(write
         with pytest.raises(SystemExit):
             main(arguments)
         (folder,) = (tmp_path / "answers" / "features").glob(f"{source}-*")
-        assert f"{folder} holds answers to other questions: model was" in capsys.readouterr().err
+        assert f"{folder} holds answers of other weights: model was" in capsys.readouterr().err
         shutil.rmtree(folder)
     main(arguments)
 

@@ -214,7 +214,7 @@ def test_no_report_is_made_of_answers_of_weights_that_were_replaced(
     shutil.copy(changed, model)
     with pytest.raises(SystemExit):
         main([*arguments, "--report-only"])
-    assert "holds answers to other questions: model was" in capsys.readouterr().err
+    assert "holds answers of other weights: model was" in capsys.readouterr().err
     shutil.rmtree(model)
     if not inside_run:  # a folder that is gone is in no run
         main([*arguments, "--report-only"])

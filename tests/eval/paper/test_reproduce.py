@@ -168,7 +168,7 @@ def test_answers_of_weights_that_were_replaced_since_are_not_reported(world, tin
     shutil.copy(changed, model)
     for more in (["--report-only"], []):
         rows = run(model, "--rows", "scores_mean", *more)
-        assert all("holds answers to other questions: model was" in row["reason"] for row in rows.values())
+        assert all("holds answers of other weights: model was" in row["reason"] for row in rows.values())
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_a_hub_id_whose_weights_or_items_changed_is_not_reported(world, snapshot
     shutil.copy(changed, snapshot)
     for more in (["--report-only"], []):
         rows = run("owner/tiny", "--rows", "open", *more)
-        assert "holds answers to other questions: model was" in rows["pets", "open"]["reason"]
+        assert "holds answers of other weights: model was" in rows["pets", "open"]["reason"]
 
 
 def test_what_the_table_says_is_not_run_is_not_on_the_scoreboard(world, tiny_model):
