@@ -157,6 +157,11 @@ class Score:
         """The credit; of a scorer without partial credit, 1 for a correct answer and 0 for any other."""
         return float(self.value is True) if self.credit is None else self.credit
 
+    @property
+    def points_if_answered(self) -> float | None:
+        """The points; None without an answer."""
+        return None if self.value is None else self.points
+
 
 class Predictor(Protocol):
     """Renders questions as prompts and predicts answers to them. Only the predictor knows what a prompt is."""

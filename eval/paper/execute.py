@@ -55,6 +55,11 @@ class Outcome:
     folder: str | None = None
     protocol: str | None = None
 
+    @property
+    def waits(self) -> bool:
+        """Whether there are answers and their result waits for a grader."""
+        return self.row == "graded" and self.accuracy is None and self.reason is None
+
 
 def ask(planned: Sequence[Planned], share: Share, processes: int = 1) -> None:
     """Run the model on this share of the items without an answer, and extract the hidden states for probes."""

@@ -200,7 +200,7 @@ def forgetting_page(found: Mapping[str, Any], folder: Path | None = None) -> Pag
         gap = row["difference"] or {"difference": None, "low": None, "high": None, "items": 0, "groups": 0}
         within = "" if gap["low"] is None else f" ({points(gap['low'])} to {points(gap['high'])})"
         rates = zip((row["base"], row["finetuned"]), row["reports"], strict=True)
-        numbers = [_cell(rate, page, folder) for rate, page in rates]
+        numbers = [_cell(rate, page, folder, row["measure"]) for rate, page in rates]
         if row["difference"]:
             name, value = f"{row['dataset']}, {row['measure']}", f"{points(gap['difference'])}, n = {gap['items']:,}"
             bars.append(Bar(name, gap["difference"], value, gap["low"], gap["high"]))
@@ -221,11 +221,12 @@ def forgetting_page(found: Mapping[str, Any], folder: Path | None = None) -> Pag
     ])  # fmt: skip
 
 
-def _cell(rate: Mapping[str, Any] | None, page: str | None, folder: Path | None) -> str | Link:
-    """A number with its interval, as a link to its report where that is there."""
-    if rate is None:
+def _cell(rate: Mapping[str, Any] | None, page: str | None, folder: Path | None, measure: str) -> str | Link:
+    """A number with its interval, or why there is none, as a link to its report where that is there."""
+    if rate is None and page is None:
         return "not run"
-    text = f"{percent(rate['value'])} ({interval(rate)})"
+    without = "not graded" if measure == MEASURES["graded"][1] else "no number"
+    text = without if rate is None else f"{percent(rate['value'])} ({interval(rate)})"
     return Link.to(text, Path(page), folder) if page and folder and Path(page).is_file() else text
 
 

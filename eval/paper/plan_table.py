@@ -85,8 +85,10 @@ def outcome_table(outcomes: Sequence[Outcome]) -> str:
     lines += [
         f"{o.dataset:<{width}} {o.row:<15} {_numbers(o.accuracy)}  {o.protocol or '':<21}  {_note(o)}" for o in outcomes
     ]
-    run = sum(outcome.reason is None for outcome in outcomes)
-    return "\n".join([*lines, f"{run} of {len(outcomes)} rows have a result"])
+    waiting = sum(outcome.waits for outcome in outcomes)
+    found = sum(outcome.reason is None for outcome in outcomes) - waiting
+    last = f"{found} of {len(outcomes)} rows have a result" + (f", {waiting} not graded yet" if waiting else "")
+    return "\n".join([*lines, last])
 
 
 def _numbers(rate: Mapping[str, Any] | None) -> str:

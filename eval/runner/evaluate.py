@@ -116,13 +116,13 @@ def run_evaluation(
         if isinstance(builder.predictor, StreamingPredictor):
             builder.predictor.begin(unanswered)
         for before in _own_predictions(known, shards, batches):
-            progress.add(task.score(before).value, old=True, counted=scored and has_label(task, before))
+            progress.add(task.score(before).points_if_answered, old=True, counted=scored and has_label(task, before))
         for pending, ready, failures in _prepared_batches(builder, batches, done):
             for records in chain([failures], _answered(builder.predictor, ready, pending)):
                 writer.write(record for record in records if known.failures.get(record.id) != record)
                 for record in records:
                     if isinstance(record, Prediction):
-                        progress.add(task.score(record).value, counted=scored and has_label(task, record))
+                        progress.add(task.score(record).points_if_answered, counted=scored and has_label(task, record))
                 progress.add_failures([record for record in records if isinstance(record, FailedItem)])
 
 

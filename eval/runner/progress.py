@@ -20,26 +20,27 @@ class EvalProgress:
     """Counts answers with rate, remaining time and the accuracy so far; `total` items, `worker` places the bar.
 
     with EvalProgress("open_world export", 50_000, worker=0) as progress:
-        progress.add(True)
+        progress.add(1)
     """
 
     def __init__(self, name: str, total: int, worker: int):
         self._name, self._total, self._worker = name, total, worker
-        self._answers = self._correct = self._judged = self._counted = self._old = self._failed = 0
+        self._answers = self._judged = self._counted = self._old = self._failed = 0
+        self._points = 0.0
         self._start = self._last = time.monotonic()
         self._bar: tqdm[object] = progress_bar(name=name, unit="items", total=total, position=worker)
 
-    def add(self, value: bool | None, *, old: bool = False, counted: bool = True) -> None:
-        """One more answer, correct if `value`; `old` was there before and does not count for the rate.
+    def add(self, points: float | None, *, old: bool = False, counted: bool = True) -> None:
+        """One more answer with its points (None: no answer); `old` was there before and does not count for the rate.
 
         One that is not `counted` is left out of the accuracy, as the report does.
         """
         self._answers += 1
         if not counted:
-            value = None
+            points = None
         self._counted += counted
-        self._correct += value is True
-        self._judged += value is not None
+        self._points += points or 0.0
+        self._judged += points is not None
         self._old += old
         if not self._bar.disable:
             self._bar.set_postfix_str(self._accuracy(), refresh=False)
@@ -70,7 +71,7 @@ class EvalProgress:
 
     def _accuracy(self) -> str:
         part = " so far, in the source's order" if self._answers + self._failed < self._total else ""
-        return f"accuracy {self._correct / self._counted:.1%}{part}" if self._judged else "nothing scored yet"
+        return f"accuracy {self._points / self._counted:.1%}{part}" if self._judged else "nothing scored yet"
 
     def __enter__(self) -> "EvalProgress":
         return self

@@ -13,6 +13,7 @@ from eval.class_scores.table import ClassScoreTable, encode_scores, write_class_
 from eval.runner.progress import EvalProgress
 from eval.tasks.candidates import shown_candidates
 from eval.tasks.class_likelihood import ClassLikelihood
+from eval.tasks.registry import make_task
 from eval.types import Prediction
 from tests.eval.stored_answers import stored_answer
 
@@ -60,6 +61,15 @@ def test_items_without_a_label_are_left_out_of_the_accuracy():
     for value, counted in ((True, True), (False, False), (None, True)):
         shown.add(value, counted=counted)
     assert "accuracy 50.0%" in shown.line()
+
+
+def test_an_answer_with_part_of_a_point_counts_that_part_as_in_the_report():
+    """VQA accuracy: three of ten people gave this answer."""
+    shown, task = EvalProgress("name", 3, 0), make_task(ProtocolConfig(task="vqa", prompt="paper"))
+    for text in ("dog", "cat", ""):
+        references = ("dog",) * 2 + ("cow",) * 8
+        shown.add(task.score(stored_answer("a", text, "cow", references=references)).points_if_answered)
+    assert "accuracy 20.0%" in shown.line()
 
 
 class Terminal(io.StringIO):
