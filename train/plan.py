@@ -4,6 +4,7 @@ Training and `--dry-run` make the same plan: every mistake a config can hold is 
 GPU: missing shards, an unsupported model, a batch that does not divide.
 """
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from configs.model import TRAINING_TEMPLATES
 from configs.run import RunConfig
 from configs.run_dir import RunDir
 from data_prep.train_test_check import mismatch_warnings
+from train.chat.spelling import spelling_notes
 from train.chat.tokenizer import load_tokenizer
 from train.data.class_weights import ClassWeights, class_weights
 from train.data.collate import ExampleBuilder, ExampleSet
@@ -98,10 +100,12 @@ class RunPlan:
         return self.order.partitioner.plan
 
     def data_notes(self) -> list[str]:
-        """Mismatches between training and held-out sources: classes, images in both, losses to choose by."""
+        """Class names that cannot be written; mismatches of training and held-out sources; losses to choose by."""
         chooses = self.config.checkpoint.keep == "best" or self.config.checkpoint.patience > 0
         by_loss = choice_notes(self.sources, self.heldout) if chooses else []
-        return mismatch_warnings(self.sources.contents(), self.heldout.contents()) + by_loss
+        contents = self.sources.contents()
+        spelled = spelling_notes(self.folder, sum((Counter(content.counts) for content in contents), Counter()))
+        return [*spelled, *mismatch_warnings(contents, self.heldout.contents()), *by_loss]
 
     def training_batches(self) -> TrainingBatches:
         """The training data in its order."""

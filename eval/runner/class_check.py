@@ -4,15 +4,18 @@ A question about an item whose class is not among the candidates has no correct 
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from configs.errors import DataError
 from configs.evaluation import EvalConfig
+from configs.run_dir import run_of
 from data_prep.class_matching import ClassDifference, class_counts, shortened
 from data_prep.class_names import load_class_list
 from data_prep.shards import ShardSet
 from eval.runner.batching import items_of
 from eval.runner.candidate_check import candidate_notes
 from eval.tasks.synonyms import load_synonyms
+from train.chat.spelling import changed_names, spelling_notes
 
 NO_CLASS_LIST = ("multiple_choice", "hidden_states")
 """Tasks that do not use protocol.classes."""
@@ -30,7 +33,7 @@ def check_classes(config: EvalConfig, shards: ShardSet) -> list[str]:
     listed = protocol.task not in NO_CLASS_LIST and protocol.classes is not None
     named = listed or (protocol.synonyms is not None and protocol.task in CLASS_TASKS)
     if not named and (protocol.task not in CLASS_TASKS or shards.manifest.class_names):
-        return []
+        return _writing_notes(config, shards)
     counts = class_counts(shards, items_of(config, shards))
     if protocol.task in CLASS_TASKS and not any(counts.values()):
         raise DataError(
@@ -40,7 +43,7 @@ def check_classes(config: EvalConfig, shards: ShardSet) -> list[str]:
     notes = _synonym_notes(config, counts)
     if listed and protocol.classes is not None:
         notes += _list_notes(config, counts, protocol.classes, str(shards.folder))
-    return [*notes, *candidate_notes(config, shards, counts)]
+    return [*notes, *candidate_notes(config, shards, counts), *_writing_notes(config, shards)]
 
 
 def _list_notes(config: EvalConfig, counts: Mapping[str, int], classes: str, folder: str) -> list[str]:
@@ -61,6 +64,17 @@ def _list_notes(config: EvalConfig, counts: Mapping[str, int], classes: str, fol
             f"answers: {shortened(found.unused)}"
         ]
     return []
+
+
+def _writing_notes(config: EvalConfig, shards: ShardSet) -> list[str]:
+    """About classes that the model cannot write, where its answer must contain the name."""
+    run = run_of(config.model)
+    folder = Path(config.model) if run is None else run.export
+    if config.protocol.task not in ("open_world", "closed_world") or not changed_names(
+        folder, shards.manifest.class_names
+    ):
+        return []
+    return spelling_notes(folder, class_counts(shards, items_of(config, shards)))
 
 
 def _synonym_notes(config: EvalConfig, counts: Mapping[str, int]) -> list[str]:

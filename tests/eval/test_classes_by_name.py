@@ -241,7 +241,7 @@ def test_an_evaluation_of_a_run_says_which_items_it_trained_on_and_which_classes
     run.main(["--config", write("permuted"), *model])
     assert "24 of 24 images of permuted" in capsys.readouterr().err
     (report,) = (tmp_path / "answers").rglob("report.json")
-    assert "24 of 24 images of permuted" in json.loads(report.read_text())["data_notes"][0]
+    assert "24 of 24 images of permuted" in " ".join(json.loads(report.read_text())["data_notes"])
     assert "24 of 24 images of permuted" in report.with_name("report.md").read_text()
     run.main(["--config", write("permuted"), *model, "--report-only"])
     run.main(["--config", write("permuted"), "--dry-run"])
@@ -384,3 +384,12 @@ def test_scores_of_a_class_list_that_was_reordered_since_are_not_read_by_the_new
     assert message in error and "restore the list" in error
     config = write("train", task="class_likelihood", classes=str(file))
     assert "classes_sha256 was" in refused(capsys, run.main, "--config", config, "--report-only")
+
+
+def test_classes_that_the_model_cannot_write_are_named_by_the_dry_run_and_the_report(write, tmp_path, capsys):
+    config = write("train", prompt="What is this?")
+    said = "the model's tokenizer cannot write 3 of 4 class names as they are ('blue' becomes '<unk>'"
+    run.main(["--config", config, "--dry-run"])
+    assert f"classes     {said}" in capsys.readouterr().out
+    run.main(["--config", config, "--set", "limit=1"])
+    assert said in " ".join(json.loads((tmp_path / "answers" / "report.json").read_text())["data_notes"])
