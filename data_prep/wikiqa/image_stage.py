@@ -1,4 +1,4 @@
-"""Stage 4: some images of each class, by a hash of their ids; those that do not decode are passed over and named."""
+"""Stage 4: some images of each class, by a hash of their ids; those that cannot be used are passed over and named."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +11,14 @@ from data_prep.class_matching import indices_by_name
 from data_prep.images import ImageError, check_image, true_extension
 from data_prep.progress import progress_bar
 from data_prep.registry import open_source
-from data_prep.sample import Sample
+from data_prep.sample import Drop, Sample
 from data_prep.validate import read_image
 from data_prep.wikiqa.classes import WikiClass
 from data_prep.wikiqa.stage_file import StageFile, hash_of
 
 IMAGES = "images"
+BROKEN, FEW = "images that do not decode", "classes with fewer images"
+UNUSABLE = "records that cannot be used"
 LONGEST_NAME = 200  # bytes of a file name
 
 
@@ -42,7 +44,7 @@ def choose_images(
 
     Raises `DataError` if the source has no class or no image of any of these classes.
     """
-    samples = _samples_by_class(config, names)
+    samples, unusable = _samples_by_class(config, names)
     chosen: dict[str, list[_Decoded]] = {}
     broken: list[str] = []
     for one in progress_bar(classes, name="images", unit="classes"):
@@ -64,20 +66,24 @@ def choose_images(
         key: [ChosenImage(image.sample, file_names[image.sample.id], image.sha256) for image in found]
         for key, found in chosen.items()
     }
-    return _stage_file(config, classes, images, broken), images
+    passed_over = {BROKEN: broken} | ({UNUSABLE: unusable} if unusable else {})
+    return _stage_file(config, classes, images, passed_over), images
 
 
-def _samples_by_class(config: WikiqaConfig, names: Sequence[str]) -> dict[int, list[Sample]]:
-    """Samples with an image, by the index of their class in `names`."""
+def _samples_by_class(config: WikiqaConfig, names: Sequence[str]) -> tuple[dict[int, list[Sample]], list[str]]:
+    """Samples with an image, by the index of their class in `names`, and the records that the reader cannot use."""
     source = open_source(config.data, config.source)
     if not source.class_names:
         raise DataError(f"source {config.source} has no classes; take the images from a source that has")
     index = indices_by_name(source.class_names, names)
     found: dict[int, list[Sample]] = {}
+    unusable = []
     for record in source.records:
-        if isinstance(record, Sample) and record.label is not None and record.image is not None:
+        if isinstance(record, Drop):
+            unusable.append(f"{record.id}: {record.reason}")
+        elif record.label is not None and record.image is not None:
             found.setdefault(index[record.label], []).append(record)
-    return found
+    return found, unusable
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +123,12 @@ def _differ(names: Iterable[str]) -> bool:
 
 
 def _stage_file(
-    config: WikiqaConfig, classes: Sequence[WikiClass], images: Mapping[str, list[ChosenImage]], broken: list[str]
+    config: WikiqaConfig,
+    classes: Sequence[WikiClass],
+    images: Mapping[str, list[ChosenImage]],
+    passed_over: Mapping[str, list[str]],
 ) -> StageFile:
+    """The file of the stage; `passed_over` are images that do not decode and records that the reader cannot use."""
     few = {one.id: f"{one.name} ({one.id}): {len(images[one.id])}" for one in classes}
     few = {key: label for key, label in few.items() if len(images[key]) < config.images_per_class}
     lines = [
@@ -126,9 +136,13 @@ def _stage_file(
         for one in classes
         for image in images[one.id]
     ]
-    counts = {"classes": len(classes), "images": len(lines), "images that do not decode": len(broken)}
-    counts["classes with fewer images"] = len(few)
-    named = {"classes with fewer images": list(few.values()), "images that do not decode": broken}
+    counts = {
+        "classes": len(classes),
+        "images": len(lines),
+        **{what: len(names) for what, names in passed_over.items()},
+    }
+    counts[FEW] = len(few)
+    named = {FEW: list(few.values()), **passed_over}
     return StageFile(IMAGES, hash_of([config.seed, config.images_per_class, config.source]), counts, named, lines)
 
 

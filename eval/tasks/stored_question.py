@@ -42,7 +42,8 @@ class StoredQuestionTask:
 def asked_turns(sample: Sample, config: ProtocolConfig) -> tuple[Turn, ...]:
     """The stored turns without the last, the answer; OCR tokens and the protocol's suffix on lines of their own.
 
-    Raises `DataError` if the turns do not end with question and answer, or the question's image is missing.
+    Raises `DataError` if the turns do not end with question and answer, the question's image is missing, or its OCR
+    tokens are no list of texts.
     """
     if len(sample.turns) < 2 or sample.turns[-1].speaker != "gpt" or sample.turns[-2].speaker != "human":
         raise DataError(f"its turns do not end with a question and an answer; {config.task} needs both")
@@ -52,6 +53,8 @@ def asked_turns(sample: Sample, config: ProtocolConfig) -> tuple[Turn, ...]:
     lines = [turns[-1].text]
     tokens = sample.meta.get("ocr_tokens")
     if config.ocr_tokens and tokens is not None:
+        if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+            raise DataError("its meta.ocr_tokens is no list of texts; protocol.ocr_tokens=false leaves it out")
         lines.append(f"{OCR_LINE}{', '.join(tokens)}".rstrip())
     if config.question_suffix:
         lines.append(config.question_suffix)

@@ -11,9 +11,14 @@ from pathlib import Path
 import pytest
 from chat_api_server import completion, failure
 
+from configs.load import load_config
+from configs.wikiqa import WikiqaConfig
 from data_prep import imagewikiqa
+from data_prep.class_names import load_class_list
 from data_prep.readers.imagewikiqa import read
 from data_prep.sample import Sample
+from data_prep.wikiqa.classes import wiki_classes
+from data_prep.wikiqa.image_stage import choose_images
 
 ROOT = Path(__file__).resolve().parents[3]
 NAMES = ("tench", "crane", "crane", "jack-o'-lantern, carved", "mosaïque", "void", "lonely")
@@ -66,6 +71,15 @@ def config(tmp_path, picture) -> Path:
         f" options: {{class_names: {tmp_path / 'classes.json'}}}}}}}}}\n"
     )
     return tmp_path / "config.yaml"
+
+
+def test_records_that_the_reader_cannot_use_are_counted_and_named(config, tmp_path):
+    (tmp_path / "raw" / KEYS[0] / "late.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    loaded, _ = load_config(WikiqaConfig, config)
+    made, _ = choose_images(loaded, wiki_classes(load_class_list(loaded.classes)), NAMES)
+    assert made.counts["records that cannot be used"] == 1
+    (named,) = made.named["records that cannot be used"]
+    assert "late" in named and "HEIC" in named
 
 
 def run(config: Path, *arguments: str) -> None:

@@ -33,6 +33,9 @@ def test_llavas_prompt_has_the_ocr_tokens_and_the_suffix_on_lines_of_their_own()
     assert asked(llava, sample(ocr_tokens=["NOKIA", "5:00"])) == (
         f"<image>\nWhat brand?\nReference OCR token: NOKIA, 5:00\n{SUFFIX}"
     )
+    for tokens in ("NOKIA", ["NOKIA", 5]):
+        with pytest.raises(DataError, match=r"meta\.ocr_tokens is no list of texts"):
+            asked(llava, sample(ocr_tokens=tokens))
     assert asked(llava, sample(ocr_tokens=[])) == f"<image>\nWhat brand?\nReference OCR token:\n{SUFFIX}"
     assert asked(ProtocolConfig(task="vqa", question_suffix=SUFFIX), sample(ocr_tokens=["x"])) == (
         f"<image>\nWhat brand?\n{SUFFIX}"
