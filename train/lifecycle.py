@@ -71,7 +71,7 @@ def recorded_start(plan: RunPlan, world: World, first_step: int) -> Iterator[Non
         "world_size": world.size,
         "hosts": dict(Counter(host for host, _ in machines)),
         "gpus": [name for _, name in machines if name is not None],
-        "data": plan.sources.fingerprints(),
+        "data": plan.sources.fingerprints() | plan.heldout.fingerprints(),
         "base_identity": plan.identity,
         "first_step": first_step,
         "slurm_job": os.environ.get("SLURM_JOB_ID"),

@@ -92,6 +92,7 @@ def test_a_run_killed_within_an_accumulation_after_a_skipped_step_continues_bit_
     assert (resumed["outcome"], resumed["first_step"], resumed["world_size"]) == ("finished", 8, 2)
     assert sum(resumed["hosts"].values()) == 2
     assert resumed["code"] == killed["code"]
+    assert "unseen" in resumed["data"], "a held-out source is read too"
     assert [start["start"] for start in read_starts(ExportDir(folder.export).provenance)[-1]["training"]] == [
         killed["start"],
         resumed["start"],

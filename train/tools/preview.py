@@ -9,6 +9,7 @@ from configs.batch_plan import plan_batches
 from configs.command_line import output_has_colours
 from configs.errors import DataError
 from configs.gradient_buckets import described
+from configs.words import counted
 from data_prep.byte_size import gib_size
 from data_prep.source_match import absent_paths
 from train.chat.conversation import highlight_targets
@@ -156,10 +157,12 @@ def _padding(plan: RunPlan, tokens: Counts) -> str:
 
 def _steps(plan: RunPlan) -> str:
     train, batches, length = plan.config.train, plan.batches, plan.length
-    split = f"{batches.world} ranks x {batches.accumulation} accumulation x {batches.micro_batch} micro-batch"
+    split = (
+        f"{counted(batches.world, 'rank')} x {batches.accumulation} accumulation x {batches.micro_batch} micro-batch"
+    )
     if train.batching == "packed":
-        split = f"packed for {batches.world} ranks, at most {train.token_budget:,} tokens a forward"
-    leftover = f"{length.leftover} samples {LEFTOVER[train.last_batch]} each epoch"
+        split = f"packed for {counted(batches.world, 'rank')}, at most {train.token_budget:,} tokens a forward"
+    leftover = f"{counted(length.leftover, 'sample')} {LEFTOVER[train.last_batch]} each epoch"
     return "\n".join(
         (
             f"steps per epoch   {length.steps_per_epoch:,} ({leftover})",
