@@ -72,23 +72,26 @@ def training_record_of_model(model: str) -> TrainingRecord | None:
     Raises `ConfigError` for a damaged record.
     """
     record, run = ExportDir(Path(model)).record, run_of(model)
-    try:
-        if record.is_file():
-            return _from_record(record)
+    if not record.is_file():
         return None if run is None else training_record_of_run(run)
+    try:
+        return _from_record(record)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        file = record if record.is_file() else run and run.identity
-        raise ConfigError(f"{file} is damaged ({error}); export the run again with python -m train.export") from error
+        raise ConfigError(f"{record} is damaged ({error}); export the run again with python -m train.export") from error
 
 
 def training_record_of_run(run: RunDir) -> TrainingRecord:
-    """The training that a run's folder describes."""
-    config = _run_config(run.config)
-    found = json.loads(run.identity.read_text(encoding="utf-8")) if run.identity.is_file() else {}
-    names = tuple(found.get("class_names", ()))
-    return replace(
-        training_record_of_config(config, str(run.config)), questions=found.get("questions", {}), class_names=names
-    )
+    """The training that a run's folder describes. Raises `ConfigError` for a damaged record."""
+    trained = training_record_of_config(_run_config(run.config), str(run.config))
+    try:
+        found = json.loads(run.identity.read_text(encoding="utf-8")) if run.identity.is_file() else {}
+        names = tuple(found.get("class_names", ()))
+        return replace(trained, questions=found.get("questions", {}), class_names=names)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ConfigError(
+            f"{run.identity} is damaged ({error}); restore it from where the run's folder was copied, or continue the "
+            "training with --resume auto, which writes it"
+        ) from error
 
 
 def training_record_of_config(config: RunConfig, where: str) -> TrainingRecord:

@@ -139,9 +139,20 @@ def _check_output(output: Path) -> None:
 
 def _is_export(folder: Path) -> bool:
     """Whether the record in `folder` is that of an export; a base may have one with its chat settings alone."""
-    record = folder / RECORD
-    values = json.loads(record.read_text(encoding="utf-8-sig")) if record.is_file() else {"chat": None}
-    return "mode" in values or "chat" not in values
+    record = _stored_record(folder)
+    return record is not None and ("mode" in record or "chat" not in record)
+
+
+def _stored_record(folder: Path) -> dict[str, Any] | None:
+    """The record in `folder`, None without one; a damaged one is empty, so that the export is made anew."""
+    file = folder / RECORD
+    if not file.is_file():
+        return None
+    try:
+        record = json.loads(file.read_text(encoding="utf-8-sig"))
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def _set_weights(model: Any, weights: dict[str, torch.Tensor]) -> None:
@@ -229,9 +240,9 @@ def _checkpoint_sha256(folder: Path) -> str:
 
 def is_export_of(output: Path, checkpoint: Path) -> bool:
     """Whether `output` is complete and was made from this checkpoint."""
-    if not (output / RECORD).is_file():
+    record = _stored_record(output)
+    if not record:
         return False
-    record = json.loads((output / RECORD).read_text(encoding="utf-8-sig"))
     return not checkpoint.is_dir() or record.get("checkpoint_sha256") == _checkpoint_sha256(checkpoint)
 
 

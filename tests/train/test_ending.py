@@ -1,6 +1,7 @@
 """The end of a run: what is exported is what was trained, and half an export is none."""
 
 import errno
+import json
 import threading
 import time
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 import train.exported_model
-from configs.errors import DataError, RunError
+from configs.errors import ConfigError, DataError, RunError
 from configs.load import to_yaml
 from configs.run_dir import RunDir
 from configs.saving import CheckpointConfig
@@ -20,7 +21,7 @@ from train.checkpoints.reading import open_checkpoint
 from train.checkpoints.writing import CheckpointWriter, Snapshot
 from train.data.order import DataPosition
 from train.distributed.world import World
-from train.exported_model import model_folders
+from train.exported_model import export_checkpoint, model_folders
 from train.models.fingerprint import model_identity
 from train.optimization.full_state import ParameterState
 from train.plan import make_plan
@@ -99,6 +100,23 @@ def test_half_an_export_is_removed_and_a_full_disk_is_said_in_words(trainer, mon
         assert trainer.plan.run.requeue.is_file()
     assert not trainer.plan.run.export.exists()
     assert not list(trainer.plan.run.root.glob(".export.*.tmp"))
+
+
+def test_a_damaged_record_of_a_run_is_one_line(trainer, tmp_path):
+    trainer.plan.run.identity.write_text("{")
+    with pytest.raises(ConfigError, match=r"identity\.json is damaged .*continue the training with --resume auto"):
+        export_checkpoint(trainer.plan.run, open_checkpoint(trainer.plan.run, 8), tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_an_export_with_a_damaged_record_is_made_anew(trainer, monkeypatch):
+    monkeypatch.setattr(train.exported_model, "_set_weights", lambda model, weights: None)
+    run = trainer.plan.run
+    record = run.export_of(8) / train.exported_model.RECORD
+    record.parent.mkdir()
+    record.write_text('{"mode": ')
+    assert model_folders(str(run.checkpoint(8))) == [("step-00000008", run.export_of(8))]
+    assert json.loads(record.read_text())["step"] == 8
 
 
 def test_a_checkpoint_is_under_way_also_while_the_run_waits_for_it(tmp_path):
