@@ -60,8 +60,31 @@ def mean_of_points(pairs: Iterable[tuple[str, float]]) -> Number:
         "count": round(float(points), 4),
         "n": int(count),
         "groups": len(sums),
-        "interval": f"bootstrap over {len(sums):,} images",
+        "interval": _over_images(len(sums)),
     }
+
+
+def outcome_shares(task: str, scored: Scored) -> dict[str, Number]:
+    """Wrong answers and none as shares of all, and correct ones as a share of those that answer, as `accuracy_of`."""
+    flags = [(_group(p), [score.value is value for value in (True, False, None)]) for p, score in scored]
+    sums = group_sums((group, list(map(float, flag))) for group, flag in flags)
+    correct, wrong, none = map(int, sums.sum(axis=0)) if len(sums) else (0, 0, 0)
+    shares: dict[str, tuple[int, int, Statistic]] = {
+        "wrong": (wrong, len(scored), lambda s: ratio(s[:, 1], s.sum(axis=1))),
+        "no_answer": (none, len(scored), lambda s: ratio(s[:, 2], s.sum(axis=1))),
+        "accuracy_of_answers": (correct, correct + wrong, lambda s: ratio(s[:, 0], s[:, 0] + s[:, 1])),
+    }
+    found: dict[str, Number] = {}
+    for name, (count, total, statistic) in shares.items():
+        found[name] = Rate(count, total).to_json()
+        if task in BY_IMAGE and total:
+            low, high = bounded(sums, statistic)
+            found[name] |= {"low": low, "high": high, "interval": _over_images(len(sums))}
+    return found
+
+
+def _over_images(images: int) -> str:
+    return f"bootstrap over {images:,} images"
 
 
 def yes_no_numbers(scored: Scored) -> dict[str, Number]:

@@ -18,16 +18,18 @@ ORDERS = {"random": "in an order drawn by the item's id", "fixed": "in the list'
 def candidate_set(protocol: ProtocolConfig) -> dict[str, Any] | None:
     """How many classes there are, how many an item was scored among, how those were chosen, and the rule.
 
-    None for a task without a class list, or if the list cannot be read on this machine.
+    Classes that share a name count as one; `listed` counts each of them. None for a task without a class list, or if the list cannot be read on this machine.
     """
     if protocol.task not in TASKS or protocol.classes is None:
         return None
     try:
-        classes = len(set(load_class_list(protocol.classes).names))
+        names = load_class_list(protocol.classes).names
     except UserError:
         return None
+    classes = len(set(names))
     return {
         "classes": classes,
+        "listed": len(names),
         "candidates": protocol.candidates or classes,
         "chosen": _chosen(protocol),
         "rule": _rule(protocol),

@@ -30,7 +30,7 @@ from eval.metrics.frequency import (
     with_frequency,
 )
 from eval.metrics.outcomes import scored_predictions
-from eval.metrics.question_metrics import BY_IMAGE, GRADED, accuracy_of, graded_numbers, numbers_of
+from eval.metrics.question_metrics import BY_IMAGE, GRADED, accuracy_of, graded_numbers, numbers_of, outcome_shares
 from eval.metrics.several import count_several
 from eval.reports.answered_classes import answered_classes, answered_letters, answered_words, taken_for
 from eval.reports.candidate_set import candidate_set, candidates_of, scored_answer
@@ -153,7 +153,7 @@ def build_report(answers: ScoredAnswers, config: EvalConfig, compare: Comparison
         "label_sets": label_set_numbers(answered, config.protocol),
         "accuracy": accuracy,
         "numbers": further,
-        **_shares(judged),
+        **outcome_shares(config.protocol.task, judged),
         "macro_accuracy": macro_accuracy(classes),
         "several_classes": _several_classes(predictions, config.protocol),
         "baselines": _baselines(predictions),
@@ -175,16 +175,6 @@ def build_report(answers: ScoredAnswers, config: EvalConfig, compare: Comparison
         "examples": _examples(judged if grades else scored, config.protocol),
         "failures": [asdict(failure) for failure in records.failures.values()],
         "provenance": provenance_of(answers.folder),
-    }
-
-
-def _shares(judged: Sequence[tuple[Prediction, Score]]) -> dict[str, Any]:
-    """Wrong answers and none as shares of all, and correct ones as a share of those that answer."""
-    counts = {value: sum(score.value is value for _, score in judged) for value in (True, False, None)}
-    return {
-        "wrong": Rate(counts[False], len(judged)).to_json(),
-        "no_answer": Rate(counts[None], len(judged)).to_json(),
-        "accuracy_of_answers": Rate(counts[True], counts[True] + counts[False]).to_json(),
     }
 
 

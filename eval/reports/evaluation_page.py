@@ -131,6 +131,8 @@ def _candidate_set(report: Mapping[str, Any]) -> list[Block]:
     if not (found := report.get("candidate_set")):
         return []
     number = f"{found['candidates']:,} of {found['classes']:,} classes"
+    if found.get("listed", found["classes"]) > found["classes"]:
+        number += f" (the list has {found['listed']:,}; those that share a name count as one)"
     return [Text(f"Each item is scored among {number}: {found['chosen']}. The answer: {found['rule']}.")]
 
 
@@ -160,7 +162,7 @@ def _baselines(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _of(rate: Mapping[str, Any]) -> str:
-    return f"{rate['count']:,} of {rate['n']:,}; {interval(rate)}"
+    return f"{rate['count']:,} of {rate['n']:,}; {interval(rate)}{_how(rate)}"
 
 
 def _n(report: Mapping[str, Any]) -> str:

@@ -26,6 +26,8 @@ class ClassLikelihood(OpenWorld):
         """Read the class list. Raises `ConfigError` or `DataError` if prompt or list are unknown."""
         super().__init__(config)
         self.names = load_class_list(config.classes or "").names
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(self.names))}
+        self._name_number = np.array([numbers[name] for name in self.names], dtype=np.int64)
         self.rule = rule_of(config)
         self._table: ClassScoreTable | None = None
         self._prior: Floats | None = None
@@ -85,10 +87,14 @@ class ClassLikelihood(OpenWorld):
         best = int(allowed[scores.argmax()])  # of equal scores the first in the list
         right = np.isin(allowed, [self.names.index(name) for name in labels])
         correct = ClassLikelihood.accepts(self, prediction, best)  # a subclass says why it accepts more
-        rank = 1 + int((scores > scores[right].max(initial=-np.inf)).sum())
+        rank = 1 + self._count_names(allowed[scores > scores[right].max(initial=-np.inf)])
         label = "the label" if len(labels) < 2 else f"the best of {len(labels)} labels"
         where = f"{label} is number {rank}" if right.any() else f"{label} is not among them"
-        return Score(correct, self.names[best], f"best of {len(allowed)} by {config.rule}; {where}")
+        return Score(correct, self.names[best], f"best of {self._count_names(allowed)} by {config.rule}; {where}")
+
+    def _count_names(self, classes: NDArray[np.int64]) -> int:
+        """How many names `classes` (indices) have: those that share one count as one, as in the whole report."""
+        return len(np.unique(self._name_number[classes]))
 
     def candidate_scores(self, prediction: Prediction) -> tuple[NDArray[np.int64], Floats]:
         """(K,) indices of the item's candidates in the order of the list, and their scores (K,) by the rule.

@@ -6,7 +6,7 @@ import pytest
 from eval.metrics.accuracy import wilson
 from eval.metrics.bootstrap import bounded, group_sums, ratio, resampled
 from eval.metrics.kappa import agreement_of
-from eval.metrics.question_metrics import mean_points, yes_no_numbers
+from eval.metrics.question_metrics import mean_points, outcome_shares, yes_no_numbers
 from eval.types import Score
 from tests.eval.stored_answers import stored_answer
 
@@ -50,6 +50,21 @@ def test_answers_of_one_image_are_drawn_together():
     assert (apart["groups"], together["interval"]) == (40, "bootstrap over 4 images")
     assert (together["low"], together["high"]) == (0.0, 1.0)
     assert 0.3 < apart["low"] < 0.4 < 0.6 < apart["high"] < 0.7  # normal theory: 0.345 to 0.655
+
+
+def test_all_shares_of_one_report_have_one_kind_of_interval():
+    items = scored(*((str(n // 10), "yes", "yes" if n < 20 else "no" if n < 30 else None) for n in range(40)))
+    by_image, apart = outcome_shares("yes_no", items), outcome_shares("open_world", items)
+    for name, (count, total) in {"wrong": (10, 40), "no_answer": (10, 40), "accuracy_of_answers": (20, 30)}.items():
+        assert (
+            (by_image[name]["count"], by_image[name]["n"]) == (apart[name]["count"], apart[name]["n"]) == (count, total)
+        )
+        assert by_image[name]["interval"] == mean_points(items)["interval"] == "bootstrap over 4 images"
+        assert by_image[name]["low"] == 0.0, "of four images none may have it"
+        assert (apart[name]["low"], apart[name]["high"]) == wilson(count, total)
+    nothing = outcome_shares("yes_no", scored(("a", "yes", None), ("b", "no", None)))
+    assert nothing["accuracy_of_answers"]["value"] is None
+    assert outcome_shares("yes_no", [])["wrong"]["value"] is None
 
 
 def test_the_mean_is_that_of_the_credits():

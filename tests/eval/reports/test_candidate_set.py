@@ -2,10 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
 
+from configs.eval_dir import EvalDir
 from configs.protocol import ProtocolConfig
+from eval.class_scores.table import ClassScoreTable, encode_scores, write_class_scores
+from eval.metrics.outcomes import scored_predictions
 from eval.reports.candidate_set import candidate_set, candidates_of, scored_answer
+from eval.reports.evaluation_page import _candidate_set
 from eval.types import Score
 from tests.eval.stored_answers import stored_answer
 
@@ -58,3 +63,16 @@ def test_an_answer_by_scores_is_the_one_that_was_scored_and_a_text_stays(protoco
     score = Score(True, "cat", "")
     assert scored_answer(protocol(), prediction(), score) == "cat"
     assert scored_answer(protocol("closed_world"), prediction(), score) == "tench"
+
+
+def test_classes_of_one_name_count_as_one_in_the_report_and_at_each_item(protocol, tmp_path):
+    names = ["missile", "cat", "missile", "dog"]
+    (tmp_path / "names.json").write_text(json.dumps(names))
+    found = candidate_set(protocol())
+    assert (found["classes"], found["candidates"], found["listed"]) == (3, 3, 4)
+    (text,) = _candidate_set({"candidate_set": found})
+    assert "among 3 of 3 classes (the list has 4; those that share a name count as one)" in text.text
+    write_class_scores(EvalDir(tmp_path), ClassScoreTable(tuple(names), (1,) * 4, (0.0,) * 4))
+    answer = prediction(target="cat", label=1, scores=encode_scores(np.array([0.9, 0.5, 0.9, 0.1])))
+    ((_, score),) = scored_predictions(EvalDir(tmp_path), [answer], protocol(), None)
+    assert score.reason == "best of 3 by sum; the label is number 2"
