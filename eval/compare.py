@@ -3,8 +3,8 @@
     python -m eval.compare --output runs/table base=runs/demo_report/base/eval mix=runs/demo_mix/eval
 
 NAME=FOLDER: a folder of evaluations, each with a report.json in it or in a folder for each checkpoint (then `export`
-is used, or the best one that summary.json names); or the folder of one evaluation. Prints the table; writes report.md,
-report.json and report.html.
+is used, or the best one that summary.json names); the folder of one evaluation; or that of a run. Prints the table;
+writes report.md, report.json and report.html.
 
     mix@1=runs/mix-seed1/eval mix@2=runs/mix-seed2/eval
 
@@ -15,9 +15,10 @@ the recipe's seeds.
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from configs.command_line import add_output_folder, command_parser, exit_on_user_error
-from configs.errors import ConfigError, UserError
+from configs.errors import ConfigError, RunError, UserError
 from configs.eval_dir import EvalDir
 from data_prep.page import Folded, Page
 from eval.reports.comparison import read_reports, write_comparison
@@ -30,15 +31,29 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("models", nargs="+", metavar="NAME=EVALDIR", help="a model's name and folder of evaluations")
     arguments = parser.parse_args(argv)
     try:
-        models = {name: read_reports(folder) for name, folder in map(_named_folder, arguments.models)}
-        if len(models) < len(arguments.models):
-            raise ConfigError(f"two models share a name among {', '.join(arguments.models)}; give each its own")
+        models = _read_models(arguments.models)
         folder = EvalDir(arguments.output)
         page = write_comparison(models, folder)
     except UserError as error:
         exit_on_user_error(error)
     shown = Page(page.title, [block for block in page.blocks if not isinstance(block, Folded)])
     print(f"{shown.markdown()}\n{folder.report('html')}")
+
+
+def _read_models(texts: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Model's name to evaluation to report. Raises `RunError` naming every folder that cannot be taken."""
+    folders = [_named_folder(text) for text in texts]
+    if len(dict(folders)) < len(folders):
+        raise ConfigError(f"two models share a name among {', '.join(texts)}; give each its own")
+    models, errors = {}, []
+    for name, folder in folders:
+        try:
+            models[name] = read_reports(folder)
+        except RunError as error:
+            errors.append(str(error))
+    if errors:
+        raise RunError("; ".join(errors))
+    return models
 
 
 def _named_folder(text: str) -> tuple[str, Path]:

@@ -18,7 +18,8 @@ ORDERS = {"random": "in an order drawn by the item's id", "fixed": "in the list'
 def candidate_set(protocol: ProtocolConfig) -> dict[str, Any] | None:
     """How many classes there are, how many an item was scored among, how those were chosen, and the rule.
 
-    Classes that share a name count as one; `listed` counts each of them. None for a task without a class list, or if the list cannot be read on this machine.
+    Classes that share a name count as one; `listed` counts each of them. None for a task without a class list, or if
+    the list cannot be read on this machine.
     """
     if protocol.task not in TASKS or protocol.classes is None:
         return None

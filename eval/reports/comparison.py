@@ -6,6 +6,7 @@ from typing import Any
 
 from configs.errors import RunError
 from configs.eval_dir import EvalDir, ResultsDir
+from configs.run_dir import RunDir
 from data_prep.page import Page
 from data_prep.run_index import read_result, write_result
 from eval.reports.class_halves import half_values
@@ -18,7 +19,7 @@ Reports = Mapping[str, Mapping[str, Any]]  # evaluation name to the content of i
 
 
 def read_reports(folder: Path) -> dict[str, dict[str, Any]]:
-    """Evaluation's name to report, of all evaluations in `folder`, which may also be one evaluation's own folder.
+    """Evaluation's name to report, of all evaluations in `folder`, or the folder of one evaluation or of a run.
 
     Raises `RunError` if there is none, or two have one name.
     """
@@ -27,6 +28,8 @@ def read_reports(folder: Path) -> dict[str, dict[str, Any]]:
     if (own := EvalDir(folder).report("json")).is_file() and "accuracy" in (single := _load(own)):
         return {single["name"]: single}
     found = [report for path in sorted(folder.glob("*/")) if (report := _read_report(path)) is not None]
+    if not found and (of_run := RunDir(folder).evaluations).is_dir():
+        return read_reports(of_run)
     if not found:
         raise RunError(
             f"{folder} holds no evaluation with a report.json; give the folder of an evaluation, or of several, or run "

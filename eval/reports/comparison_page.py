@@ -14,7 +14,7 @@ from eval.reports.figures import frequency_figure
 from eval.reports.formatting import correlation, interval, percent, points
 from eval.reports.grade_blocks import grader_blocks
 from eval.reports.provenance import provenance_differences
-from eval.reports.seeds_page import MEANING, frequency_table, recipe_table
+from eval.reports.seeds_page import MEANING, frequency_table, recipe_table, seed_warnings
 
 TOLD = (
     "Accuracy with its 95 % interval and number of items. Differences to {first} in points: over the items that both "
@@ -37,9 +37,11 @@ def comparison_page(models: Mapping[str, Reports], values: Mapping[str, Any], fo
     names = evaluation_names(models)
     first = next(iter(models))
     blocks: list[Block] = []
-    if any(SEED_MARK in model for model in models):
-        blocks += [recipe_table(values["recipes"], names), Text(MEANING), Heading("Each training seed")]
     rows = values["models"]
+    if any(SEED_MARK in model for model in models):
+        blocks += [recipe_table(values["recipes"], names, rows), Text(MEANING)]
+        blocks += [Text(text, warning=True) for text in seed_warnings(models)]
+        blocks.append(Heading("Each training seed"))
     charts = [chart for name in names for chart in accuracy_chart(rows, name)]
     blocks.append(accuracy_table(rows, names))
     blocks += [Text(text, warning=True) for text in _warnings(models, names)]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from data_prep.page import Table
-from eval.metrics.seeds import Spread, seeds_by_recipe
+from eval.metrics.seeds import Spread, display_name, seeds_by_recipe
 from eval.reports.formatting import percent, points
 
 Rows = Mapping[str, Mapping[str, Mapping[str, Any]]]  # run's name to evaluation's name to its row of the comparison
@@ -47,15 +47,49 @@ def spread(values: Iterable[float | None]) -> dict[str, Any] | None:
     return None if known is None else known.to_json()
 
 
-def recipe_table(recipes: Rows, evaluations: Sequence[str]) -> Table:
-    """A row a recipe: accuracy and difference to the first recipe in every evaluation."""
+def recipe_table(recipes: Rows, evaluations: Sequence[str], models: Rows) -> Table:
+    """A row a recipe: accuracy and difference to the first recipe in every evaluation; `models` has each run's rows.
+
+    An evaluation that some of the seeds lack has no mean: the cell says how many have it.
+    """
     first = next(iter(recipes))
     headers = ["model", "seeds", *(part for name in evaluations for part in (name, f"vs {first}"))]
     rows = []
-    for recipe, values in recipes.items():
-        runs: list[str] = max((result["runs"] for result in values.values()), key=len, default=[])
-        rows.append([recipe, _seeds(recipe, runs), *_cells(values, evaluations)])
+    for recipe, runs in seeds_by_recipe(models).items():
+        cells = []
+        for name in evaluations:
+            had = sum(name in models[run] for run in runs)
+            lacking = f"{had} of {len(runs)} seeds" if had else "not run"
+            cells += _cells(recipes[recipe].get(name), lacking)
+        rows.append([recipe, _seeds(recipe, runs), *cells])
     return Table(headers, rows, numeric=frozenset(range(1, len(headers))))
+
+
+def seed_warnings(models: Rows) -> list[str]:
+    """Where the runs of one recipe are no seeds of it: trained otherwise, or the same weights; `models` has reports."""
+    texts = []
+    for recipe, runs in seeds_by_recipe(models).items():
+        trained = {run: _trainings(models[run].values()) for run in runs}
+        if len(set(trained.values())) > 1:
+            found = "; ".join(f"{display_name(run)}: {how or 'unknown'}" for run, how in trained.items())
+            texts.append(f"{recipe}: these runs are not seeds of one recipe, their trainings differ ({found}).")
+        same = [
+            weights for run in runs for weights in {report["protocol"].get("model") for report in models[run].values()}
+        ]
+        if len(runs) > 1 and len(set(same)) < len(same) and None not in same:
+            texts.append(f"{recipe}: several of its runs have the same weights; the spread is no spread over seeds.")
+    return texts
+
+
+def _trainings(reports: Iterable[Mapping[str, Any]]) -> str:
+    """How the model of `reports` was trained, by base, parameters and data; empty where no report says it."""
+    found = []
+    for model in (report.get("evaluated_model") or {} for report in reports):
+        if model:
+            onto = f", LoRA merged onto {model['lora_onto']}" if model.get("lora_onto") else ""
+            sources = " + ".join(model["sources"]) or "nothing"
+            found.append(f"{model['base']}, {model['mode'] or 'not trained'} on {sources}{onto}")
+    return " or ".join(sorted(set(found)))
 
 
 def frequency_table(recipes: Rows, evaluation: str) -> Table:
@@ -94,12 +128,9 @@ def _seeds(recipe: str, runs: Sequence[str]) -> str:
     return "" if list(runs) == [recipe] else str(len(runs))
 
 
-def _cells(values: Mapping[str, Mapping[str, Any]], evaluations: Sequence[str]) -> list[str]:
-    cells = []
-    for name in evaluations:
-        result = values.get(name)
-        cells.append("not run" if result is None else spread_text(result["accuracy"], percent))
-        cells.append(
-            "" if result is None or result["difference"] is None else spread_text(result["difference"], points)
-        )
-    return cells
+def _cells(result: Mapping[str, Any] | None, lacking: str) -> list[str]:
+    """Accuracy and difference; `lacking` where not every seed has a result."""
+    if result is None:
+        return [lacking, ""]
+    difference = "" if result["difference"] is None else spread_text(result["difference"], points)
+    return [spread_text(result["accuracy"], percent), difference]

@@ -160,7 +160,47 @@ def test_the_figure_draws_a_recipe_with_all_its_seeds_as_one(seeds, tmp_path):
 def test_an_evaluation_that_one_seed_lacks_has_no_mean(seeds, tmp_path, capsys):
     shutil.rmtree(tmp_path / "mix@2" / "a_quiz")
     main(["--output", str(tmp_path / "table"), *seeds])
-    assert "| mix | 2 | 82.0 ± 2.8 % | +62.0 ± 2.8 | not run |  |" in capsys.readouterr().out
+    assert "| mix | 2 | 82.0 ± 2.8 % | +62.0 ± 2.8 | 1 of 2 seeds |  |" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "mix@1" / "a_quiz")
+    put(tmp_path / "mix@1" / "third", fake_report("third", 50))
+    shutil.rmtree(tmp_path / "mix@1" / "open")
+    main(["--output", str(tmp_path / "table"), *seeds])
+    assert "| mix | 2 | 1 of 2 seeds |  | 1 of 2 seeds |  | not run |  |" in capsys.readouterr().out
+
+
+def test_runs_that_were_trained_otherwise_or_have_the_same_weights_are_no_seeds(tmp_path, capsys):
+    names = []
+    for run, sources, weights in (
+        ("mix@1", ["a"], "x"),
+        ("mix@2", ["a", "b"], "y"),
+        ("one@1", [], "z"),
+        ("one@2", [], "z"),
+    ):
+        trained = {"base": "hub/llava", "mode": "full" if sources else None, "sources": sources, "lora_onto": None}
+        report = fake_report("open", 50) | {"evaluated_model": trained}
+        put(tmp_path / run / "open", report | {"protocol": report["protocol"] | {"model": weights}})
+        names.append(f"{run}={tmp_path / run}")
+    main(["--output", str(tmp_path / "table"), *names])
+    said = capsys.readouterr().out
+    assert (
+        "mix: these runs are not seeds of one recipe, their trainings differ (mix, seed 1: hub/llava, full on a;"
+        in said
+    )
+    assert "mix, seed 2: hub/llava, full on a + b)" in said
+    assert "one: several of its runs have the same weights" in said
+    assert "mix: several" not in said and "one: these" not in said
+
+
+def test_the_folder_of_a_run_is_that_of_its_evaluations_and_every_folder_without_reports_is_named(tmp_path, capsys):
+    put(tmp_path / "run" / "eval" / "open" / "export", fake_report("open", 50))
+    (tmp_path / "run" / "checkpoints").mkdir()
+    assert list(read_reports(tmp_path / "run")) == ["open"]
+    (tmp_path / "empty" / "eval").mkdir(parents=True)
+    with pytest.raises(SystemExit):
+        main(["--output", str(tmp_path / "t"), f"a={tmp_path / 'run'}", f"b={tmp_path / 'empty'}", "c=/nowhere"])
+    said = capsys.readouterr().err
+    assert f"{tmp_path / 'empty' / 'eval'} holds no evaluation with a report.json" in said
+    assert "no folder /nowhere" in said
 
 
 def test_an_evaluation_that_was_not_run_is_said_to_be(models, tmp_path):

@@ -2,9 +2,11 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
+import eval.scoreboard
 from eval.paper.finetuned_rows import Training, finetuned_rows
 from eval.paper.published import paper_numbers
 from eval.paper.rows import (
@@ -436,3 +438,20 @@ def test_a_damaged_or_missing_result_is_one_line(tmp_path, capsys):
 def test_names_are_those_of_the_paper_where_it_has_them():
     assert model_and_dataset(report(source="imagewikiqa")) == ("LLaVA1.5-7B", "ImageWikiQA")
     assert model_and_dataset(report(model="x/y", source="stanford_cars_test")) == ("x/y", "StanfordCars")
+
+
+def test_the_scoreboard_of_runs_keeps_what_is_below_runs_when_other_folders_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("runs/mix", "data/made", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+    asked = []
+    monkeypatch.setattr(eval.scoreboard, "write_scoreboard", lambda folders, output: asked.append((folders, output)))
+    for words in (
+        ["data/made"],
+        ["runs/mix", str(tmp_path / "runs" / "mix")],
+        [],
+        ["data/made", "--output", "elsewhere"],
+    ):
+        main(words)
+    runs, made = Path("runs"), Path("data/made")
+    assert asked == [([made, runs], runs), ([runs], runs), ([runs], runs), ([made], Path("elsewhere"))]
