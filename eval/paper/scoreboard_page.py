@@ -220,7 +220,11 @@ def _reproductions(records: Sequence[Mapping[str, Any]], folder: Path) -> list[B
         models = list(dict.fromkeys(model for by_model in titles.values() for model in by_model))
         rows = [[title, *(_outcome(by_model.get(one), folder) for one in models)] for title, by_model in titles.items()]
         heads = [names[model] for model in models]
-        blocks += [Heading(f"All rows on {dataset}, protocol {protocol}"), Table(("row", *heads), rows)]
+        reasons = {row["reason"] for by_model in titles.values() for row in by_model.values()}
+        shown: Block = Table(("row", *heads), rows)
+        if len(rows) > 1 and len(reasons) == 1 and None not in reasons:
+            shown = Text(f"{', '.join(heads)}: {len(rows)} rows, {NOT_RUN}: {reasons.pop()}.")
+        blocks += [Heading(f"All rows on {dataset}, protocol {protocol}"), shown]
     return blocks
 
 

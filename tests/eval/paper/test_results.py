@@ -100,7 +100,7 @@ def test_the_page_shows_figures_curves_and_the_rows_of_a_reproduction(tmp_path, 
     }
     write(tmp_path / "runs", "reproduction-paper.json", record)
     main([str(tmp_path / "runs"), "--output", str(tmp_path)])
-    page = (tmp_path / "scoreboard.html").read_text()
+    page = (tmp_path / "scoreboard.html").read_text().replace("\u00a0", " ")
     content = json.loads((tmp_path / "scoreboard.json").read_text())
     lines = {line["row"]: line for line in content["rows"]}
     assert lines["appendixB6/spearman_pretrain/LLaVA1.5-7B/ImageNet"]["ours"]["value"] == 0.6
