@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.errors import ConfigError, DataError
+from configs.errors import ConfigError
 from configs.evaluation import EvalConfig, is_api
 from configs.locations import is_hub_id
 from configs.run_dir import RunDir
@@ -19,11 +19,10 @@ from eval.runner.checked_folder import CheckedFolder
 from eval.runner.class_check import check_classes
 from eval.runner.output_paths import NO_RUN, output_paths_of
 from eval.runner.predictions import read_records
+from eval.runner.shown_questions import shown_questions
 from eval.runner.training_data import training_notes
-from eval.tasks.registry import make_task, task_output
-from eval.types import ItemIndex
+from eval.tasks.registry import task_output
 
-MAX_PRINTED_QUESTIONS = 3  # questions
 FITS = "\nmodel folder: weights, tokenizer and image processor fit its config.json and the protocol"
 
 
@@ -32,11 +31,11 @@ def preview(config: EvalConfig, share: Share) -> str:
     shards = open_source(config)
     items = items_of(config, shards)
     own = [item for batch in batches_of(items, share, config.batch_size) for item in batch]
-    task = make_task(config.protocol)
     api = [_requests(config, shards.index["id_hash"][own].tolist())] if is_api(config.model) else []
     lines = [
         f"model       {config.model} (checkpoint: {config.checkpoint})",
-        f"source      {config.source}: {len(items):,} of {len(shards):,} items, {len(own):,} for this worker",
+        f"source      {config.source}: {len(items):,} of {len(shards):,} items, {len(own):,} for this worker"
+        + _why_none(config, share, len(items) - len(own) if not own else 0),
         f"protocol    {config.protocol.task}, answers of up to {config.protocol.max_new_tokens} tokens",
         *_as_trained(config),
         f"answers in  {output_paths_of(config).root}",
@@ -47,17 +46,15 @@ def preview(config: EvalConfig, share: Share) -> str:
         *(f"classes     {note}" for note in check_classes(config, shards)),
         *(f"training    {note}" for note in training_notes(config)),
     ]
-    for item in items[:MAX_PRINTED_QUESTIONS]:
-        sample = shards.sample(item)
-        try:
-            question = task.question(sample, ItemIndex(item, len(shards)))
-        except DataError as error:
-            lines.append(f"\n{sample.id}: cannot be evaluated: {error}")
-            continue
-        turns = "\n".join(f"  {turn.speaker}: {turn.text}" for turn in question.turns)
-        prefix = f"\n  gpt: {config.protocol.answer_prefix} ..." if config.protocol.answer_prefix else ""
-        lines.append(f"\n{sample.id}, right is {question.target!r}:\n{turns}{prefix}")
-    return "\n".join(lines)
+    return "\n".join([*lines, shown_questions(config, shards, items)])
+
+
+def _why_none(config: EvalConfig, share: Share, others: int) -> str:
+    """Why a worker has no item while the other workers have `others`."""
+    if not others:
+        return ""
+    batches = -(-others // config.batch_size)
+    return f" (there are {batches:,} batches of up to {config.batch_size} for {share.workers} workers: use fewer)"
 
 
 def model_line(config: EvalConfig) -> str:

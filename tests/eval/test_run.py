@@ -369,6 +369,28 @@ def test_unbuilt_shards_are_reported_with_the_command_that_builds_them(write_con
     assert f"`python -m data_prep.build --config {file} --set {shards}`" in capsys.readouterr().err
 
 
+def test_a_dry_run_shortens_long_questions_and_refuses_those_that_the_model_has_no_room_for(
+    write_config, tmp_path, capsys, tiny_model
+):
+    words = " ".join(["red"] * 400)
+    config = str(write_config())
+    main(["--config", config, "--dry-run", "--set", f"protocol.prompt=A{words}Z"])
+    printed = capsys.readouterr().out
+    assert re.search(r" … \[9\d\d characters\] … ", printed)
+    assert f"{words[-100:]}Z" in printed
+    assert f"  human: <image>\nA{words[:400]}" in printed
+    with pytest.raises(SystemExit):
+        main(["--config", config, "--dry-run", "--set", f"protocol.prompt={words} {words} {words}"])
+    error = capsys.readouterr().err
+    assert "each of the first 3 questions has 1," in error
+    assert "has 512 positions: every item would fail; ask about fewer classes" in error
+
+
+def test_a_dry_run_says_that_a_worker_has_no_items(write_config, capsys):
+    main(["--config", str(write_config()), "--dry-run", "--worker", "15", "--workers", "16"])
+    assert "0 for this worker (there are " in capsys.readouterr().out
+
+
 def test_a_dry_run_without_model_and_data_names_the_model_first(write_config, tmp_path, capsys):
     gone = [f"data.shards={tmp_path / 'none'}", f"model={tmp_path / 'no_run'}"]
     with pytest.raises(SystemExit):
