@@ -1,24 +1,26 @@
 """One command from a folder of photographs to a fine-tuned model and a report: build, train, evaluate, compare.
 
     python -m launch.quickstart my_photos               LLaVA-1.5-7B where there is a GPU, else the shipped small model
-    python -m launch.quickstart my_photos --dry-run     only print the commands
+    python -m launch.quickstart my_photos --dry-run     check the photographs, and print the plan and the commands
     python -m launch.quickstart my_photos --base llava-1.5-7b --set train.epochs=3
+    python -m launch.quickstart my_photos --rebuild     after photographs were added or removed: train again
 
 The folder has one sub-folder a class (its name is the answer), or `train` and `test` with such sub-folders each.
-Without these, a fifth of each class is kept for the test. Every step is a command of this project, printed before it
-runs; the same command continues after an interruption.
+Without these, a fifth of each class is kept for the test. Photographs that cannot be read are left out and listed, up
+to a tenth of all. Every step is a command of this project, printed before it runs; the same command continues after an
+interruption.
 """
 
+import argparse
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 import time
 import webbrowser
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -26,55 +28,28 @@ import yaml
 
 from configs.base_models import TINY, base_model_overrides
 from configs.command_line import add_base_model, add_dry_run, add_overrides, command_parser, exit_on_user_error
-from configs.errors import ConfigError, DataError, RunError, UserError
+from configs.errors import RunError, UserError
 from configs.eval_dir import EvalDir
 from configs.load import load_config
 from configs.run import RunConfig
 from configs.run_dir import RunDir
-from data_prep.drops import describe_drops
-from data_prep.readers import image_folder
-from data_prep.records import Record
-from data_prep.sample import Drop, Sample, Source
+from configs.section import check_name
 from launch import commands
+from launch.collection import Collection, record_of
+from launch.photo_folder import Photos, folder_of, natural_count
+from launch.photo_survey import LEFT_OUT, Survey, survey
 from launch.preflight import run_folder
+from launch.quickstart_result import result_lines
+from launch.run_name import name_of
+from launch.small_folder import FEW, Fitted, fit
 from launch.steps import Step, run_steps, typed
 
 CONFIG, EVALUATION = Path("configs/image_folder.yaml"), Path("configs/eval/image_folder.yaml")
+EVALUATION_NAME = "image_folder_open_world"  # of that evaluation
 LARGE = "llava-1.5-7b"
-TRAIN, TEST = ("train", "training"), ("test", "testing", "val", "validation")  # names of parts, in any case
 IMAGES_PER_SECOND = 23.4  # LLaVA-1.5-7B, projector only, measured on one H100 80GB (docs/performance.md)
-
-
-@dataclass(frozen=True)
-class Photos:
-    """The training and the test source: the path of each and the options of its reader."""
-
-    train: Path
-    test: Path
-    divided: bool  # one folder for both
-
-    @classmethod
-    def of(cls, folder: Path) -> "Photos":
-        """The sources in `folder`. Raises `ConfigError` if there is none."""
-        if not folder.is_dir():
-            raise ConfigError(f"no folder {folder}; give a folder with one sub-folder of photographs for each class")
-        parts = {found.name.lower(): found for found in folder.iterdir() if found.is_dir()}
-        train, test = (next((parts[name] for name in names if name in parts), None) for names in (TRAIN, TEST))
-        if train and test:
-            return cls(train, test, divided=False)
-        return cls(folder, folder, divided=True)
-
-    def read(self, part: str) -> Source:
-        """The records of a part. Raises `DataError` or `ConfigError` if a folder cannot be read as classes."""
-        return image_folder.read(self.train if part == "train" else self.test, part=part if self.divided else None)
-
-    @property
-    def settings(self) -> list[str]:
-        """The sources as settings of `configs/image_folder.yaml`."""
-        folders = {"train": self.train, "test": self.test}
-        paths = [setting(f"data.sources.{part}.path", str(folder)) for part, folder in folders.items()]
-        parts = [f"data.sources.{part}.options.part={part}" for part in ("train", "test")] if self.divided else []
-        return paths + parts
+TINY_PER_SECOND = 85  # the small model on 2 CPU cores, measured (docs/data.md)
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -86,16 +61,37 @@ class Quickstart:
     name: str
     settings: tuple[str, ...]
     ranks: int
+    fitted: tuple[str, ...] = ()
 
     @property
     def overrides(self) -> list[str]:
-        """Settings of data and training."""
-        return [setting("name", self.name), f"data.shards=shards/{self.name}", *self.photos.settings, *self.settings]
+        """Settings of data and training; the build drops what cannot be read, since the survey has counted it."""
+        named = [setting("name", self.name), f"data.shards=shards/{self.name}", *source_settings(self.photos)]
+        return [*named, *self.fitted, *self.settings, "data.max_drop_fraction=1.0"]
 
     @cached_property
     def config(self) -> RunConfig:
         """The complete configuration. Raises `ConfigError` for a mistake in the settings."""
-        return load_config(RunConfig, CONFIG, [*base_model_overrides(self.base), *self.overrides])[0]
+        return self._load(self.overrides)
+
+    @property
+    def limit(self) -> float:
+        """Largest share of photographs that is left out."""
+        own = [text for text in self.settings if text.startswith("data.max_drop_fraction=")]
+        return self._load([*self.overrides, *own]).data.max_drop_fraction if own else LEFT_OUT
+
+    def _load(self, overrides: list[str]) -> RunConfig:
+        return load_config(RunConfig, CONFIG, [*base_model_overrides(self.base), *overrides])[0]
+
+    def fit(self, samples: int) -> tuple["Quickstart", Fitted]:
+        """The same with the settings that fit `samples` training photographs."""
+        fitted = fit(self.config.train, samples, self.ranks, self.base, self.settings)
+        return replace(self, fitted=fitted.settings, ranks=fitted.ranks), fitted
+
+    @property
+    def collection(self) -> Collection:
+        """The folders of shards and run."""
+        return Collection(self.name, Path(self.config.data.shards), self.run)
 
     @property
     def run(self) -> RunDir:
@@ -118,8 +114,9 @@ class Quickstart:
         ]
         models = {"base": base_answers, "fine-tuned": self.run.evaluations}
         chosen = ("--base", self.base)
+        replaced = () if self.collection.trained else ("--rebuild",)  # shards of the same photographs are kept
         return [
-            [[*commands.data_prep(python, CONFIG, overrides=self.overrides), *chosen]],
+            [[*commands.data_prep(python, CONFIG, overrides=self.overrides), *chosen, *replaced]],
             [[*commands.finetune_local(deepspeed, CONFIG, self.overrides, self.ranks), *chosen]],
             [commands.evaluate(python, EVALUATION, [f"model={self.run.root}"])],
             [commands.evaluate(python, EVALUATION, of_base)],
@@ -127,39 +124,46 @@ class Quickstart:
         ]
 
 
-def describe(plan: Quickstart, train: Source, test: Source) -> str:
-    """What will be run, on how many images, and what the model costs."""
-    records = list(train.records), list(test.records)
-    counts = [sum(isinstance(record, Sample) for record in part) for part in records]
-    dropped = [record for part in records for record in part if isinstance(record, Drop)]
+def describe(plan: Quickstart, seen: Survey, notes: Sequence[str]) -> str:
+    """What will be run, on how many photographs, and what the model costs."""
     lines = [
-        f"classes     {len(train.class_names):,}: {', '.join(train.class_names[:6])}"
-        + (", …" if len(train.class_names) > 6 else ""),
-        f"images      {counts[0]:,} for training, {counts[1]:,} for the test",
+        f"classes     {natural_count(seen.classes)}",
+        f"images      {seen.count('train'):,} for training, {seen.count('test'):,} for the test",
         f"base        {plan.base} ({plan.config.model.base}), trained: {plan.config.model.mode}",
         f"ranks       {plan.ranks}",
     ]
-    lines += [f"not read    {line}" for line in describe_drops(dropped)]
-    lines += [f"warning     {warning}" for warning in _warnings(train, records[0])]
-    if plan.base == LARGE:
-        seconds = counts[0] * plan.config.train.epochs / IMAGES_PER_SECOND
+    lines += [f"left out    {line}" for line in seen.left_out_lines()]
+    lines += [f"warning     {warning}" for warning in seen.warnings()]
+    lines += [f"fitted      {note}" for note in notes]
+    fewest = min(filter(None, seen.parts["train"].counts.values()))
+    if fewest < FEW:
         lines.append(
-            f"cost        a download of 13.2 GiB, 53.8 GiB of GPU memory at micro-batch 16; training takes "
-            f"{max(1, round(seconds / 60)):,} minutes on one H100 (counted from {IMAGES_PER_SECOND} images/s)"
+            f"warning     a class has {fewest} training photographs; with fewer than {FEW} the result means little"
         )
+    lines.append(f"cost        {_cost(plan, seen)}")
     if plan.base == TINY:
         lines.append(
             "note        this model of 1.4 million parameters shows that your data work, not what LLaVA can do"
         )
-    return "\n".join([*lines, f"writes      shards/{plan.name}, {plan.run.root}"])
+    return "\n".join([*lines, f"writes      {plan.config.data.shards}, {plan.run.root} (another name: --name NAME)"])
 
 
-def _warnings(train: Source, records: Sequence[Record]) -> Iterator[str]:
-    """What the reader noticed, and classes without an image."""
-    yield from train.notes
-    seen = {record.label_name for record in records if isinstance(record, Sample)}
-    if empty := [name for name in train.class_names if name not in seen]:
-        yield f"no image for the training in {', '.join(empty[:3])}{', ...' if len(empty) > 3 else ''}"
+def _cost(plan: Quickstart, seen: Survey) -> str:
+    images = seen.count("train") * plan.config.train.epochs
+    passes = f"{seen.count('train'):,} photographs x {plan.config.train.epochs:,} epochs"
+    if plan.base == TINY:
+        minutes = images / TINY_PER_SECOND / 60
+        return (
+            f"training takes about {max(1, round(minutes)):,} min on 2 free CPU cores ({passes}, counted from "
+            f"{TINY_PER_SECOND} images/s), the other steps 1 to 2 min"
+        )
+    if plan.base != LARGE:
+        return f"not known for this base: {passes}"
+    return (
+        f"a download of 13.2 GiB, 53.8 GiB of GPU memory at micro-batch 16; training takes "
+        f"{max(1, round(images / IMAGES_PER_SECOND / 60)):,} minutes on one H100 ({passes}, counted from "
+        f"{IMAGES_PER_SECOND} images/s)"
+    )
 
 
 def count_gpus() -> int:
@@ -183,50 +187,75 @@ def setting(key: str, text: str) -> str:
     return f"{key}={text if read == text else json.dumps(text, ensure_ascii=False)}"
 
 
-def name_of(folder: Path) -> str:
-    """A run's name from the name of a folder.
-
-    >>> name_of(Path("/data/My Photos!"))
-    'my_photos'
-    """
-    return re.sub(r"\W+", "_", folder.resolve().name.lower()).strip("_") or "quickstart"
+def source_settings(photos: Photos) -> list[str]:
+    """The sources as settings of `configs/image_folder.yaml`."""
+    paths = [setting(f"data.sources.{part}.path", str(photos.path(part))) for part in ("train", "test")]
+    parts = [f"data.sources.{part}.options.part={part}" for part in ("train", "test")] if photos.divided else []
+    return paths + parts
 
 
 def plan_of(folder: Path, base: str | None, name: str | None, settings: Sequence[str]) -> Quickstart:
     """The plan for `folder` on this machine. Raises `ConfigError` for a mistake in an argument."""
-    gpus = count_gpus()
+    if name is not None:
+        check_name(name, "--name")
+    photos, gpus = Photos.of(folder), count_gpus()
     ranks = gpus or min(2, len(os.sched_getaffinity(0)))
     base = base or (LARGE if gpus else TINY)
-    return Quickstart(Photos.of(folder), base, name or name_of(folder), tuple(settings), ranks)
+    return Quickstart(photos, base, name or name_of(folder), tuple(settings), ranks)
+
+
+def enter_root(folder: Path, base: str | None) -> tuple[Path, str | None]:
+    """Folder and base as they are found from the root of the repository, which becomes the working directory.
+
+    Raises `RunError` if the program is not installed from a repository.
+    """
+    problem = commands.working_directory_problem()
+    if problem is None:
+        return folder, base
+    if not (ROOT / "pyproject.toml").is_file() or not (ROOT / commands.FINETUNE).is_file():
+        raise RunError(f"{problem}, the folder that has configs/ and train/: cd to it first")
+    folder, base = folder.absolute(), str(Path(base).absolute()) if base and Path(base).is_dir() else base
+    os.chdir(ROOT)
+    print(f"in          {ROOT}")
+    return folder, base
 
 
 def main() -> None:
     """Plan, print the plan, run the steps, show the report."""
     parser = command_parser(__doc__)
-    parser.add_argument("folder", type=Path, help="a folder with one sub-folder of photographs for each class")
+    parser.add_argument("folder", help="a folder with one sub-folder of photographs for each class")
+    parser.add_argument("more", nargs="*", help=argparse.SUPPRESS)  # of a name with spaces, written without quotes
     add_base_model(parser)
     parser.add_argument("--name", help="name of the run and of its shards (default: that of the folder)")
     add_overrides(parser, "a setting of the training")
+    parser.add_argument(
+        "--rebuild", action="store_true", help="train again on the folder as it is now; an earlier run is kept aside"
+    )
     parser.add_argument("--no-open", action="store_true", help="do not open the report in a browser at the end")
-    add_dry_run(parser, "the commands")
+    add_dry_run(parser, "the plan and the commands")
     arguments = parser.parse_args()
     start = time.monotonic()
     try:
-        if problem := commands.working_directory_problem():
-            raise RunError(problem)
-        plan = plan_of(arguments.folder, arguments.base_model, arguments.name, arguments.overrides)
-        train, test = plan.photos.read("train"), plan.photos.read("test")
-        if len(train.class_names) < 2:
-            raise DataError(f"{plan.photos.train} has one class, {train.class_names[0]}; two or more can be told apart")
-        print(describe(plan, train, test), flush=True)
+        folder, base = enter_root(folder_of([arguments.folder], arguments.more), arguments.base_model)
+        plan = plan_of(folder, base, arguments.name, arguments.overrides)
+        seen = survey(plan.photos, plan.config.data)
+        seen.check(plan.limit)
+        plan, fitted = plan.fit(seen.count("train"))
+        now = record_of(folder, seen.content, (seen.readable, len(seen.classes)), plan.config)
+        plan.collection.check(now, rebuild=arguments.rebuild)
+        print(describe(plan, seen, fitted.notes), flush=True)
         if arguments.dry_run:
             print("\n".join(["", *(typed(argv) for step in plan.steps() for argv in step)]))
             return
+        if moved := plan.collection.prepare(now, rebuild=arguments.rebuild):
+            print(f"note        {moved}", flush=True)
         run_steps(plan.steps(), "quickstart")
+        page = plan.comparison.report("html").resolve()
+        print(f"\ndone in {time.monotonic() - start:.0f} s. The report: {page}\nThe model: {plan.run.export}")
+        report = EvalDir(plan.run.evaluation(EVALUATION_NAME) / "export")
+        print("\n".join(result_lines(seen, plan.config, report, plan.collection.shards, plan.run)))
     except UserError as error:
         exit_on_user_error(error)
-    page = plan.comparison.report("html").resolve()
-    print(f"\ndone in {time.monotonic() - start:.0f} s. The report: {page}\nThe model: {plan.run.export}")
     if not arguments.no_open and sys.stdout.isatty() and (os.environ.get("DISPLAY") or sys.platform == "darwin"):
         webbrowser.open(page.as_uri())
 

@@ -22,7 +22,8 @@ def refuse_splits(path: Path, folders: Sequence[str]) -> None:
     if all(inside) and set.intersection(*inside):
         raise DataError(
             f"the folders of {path} are splits, not classes ({', '.join(folders)}, each with the folders"
-            f" {', '.join(sorted(set.intersection(*inside))[:SHOWN])}, ...): set path to {path / folders[0]}"
+            f" {', '.join(sorted(set.intersection(*inside))[:SHOWN])}, ...): the path of the classes is "
+            f"{path / folders[0]}"
         )
 
 
@@ -50,5 +51,5 @@ def deeper_folders(path: Path, files: Iterable[str]) -> tuple[str, ...]:
     shown = ", ".join(found[:SHOWN]) + (", ..." if len(found) > SHOWN else "")
     return (
         f"no class folder has an image of its own, all are one folder deeper ({first}: {shown}); if those are the "
-        f"classes, set path to {path / first}",
+        f"classes, the path is {path / first}",
     )

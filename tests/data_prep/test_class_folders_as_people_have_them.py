@@ -59,7 +59,7 @@ def test_numbers_with_leading_zeros_are_taken_in_order(folders, tmp_path):
 
 def test_a_path_one_level_too_high_is_refused_with_the_path_to_give(folders):
     root = folders("train/cat", "train/dog", "val/cat", "val/dog")
-    with pytest.raises(DataError, match=r"splits, not classes.*set path to .*train"):
+    with pytest.raises(DataError, match=r"splits, not classes.*the path of the classes is .*train"):
         read(root)
 
 

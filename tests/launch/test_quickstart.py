@@ -2,9 +2,11 @@
 
 import subprocess
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from configs.base_models import base_model_names, base_model_overrides
 from configs.errors import ConfigError
@@ -12,10 +14,20 @@ from configs.load import load_config
 from configs.run import RunConfig
 from launch import commands, quickstart
 from launch.command_table import arguments_after, find
+from launch.photo_folder import Photos
+from launch.photo_survey import survey
 from launch.quickstart import plan_of
+from launch.run_name import name_of
 from launch.steps import run_step, run_steps, typed
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def photograph(file: Path) -> None:
+    """A small image whose bytes no other file of the test has; its folder is made."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    number = int.from_bytes(sha256(str(file).encode()).digest()[:3], "big")
+    Image.new("RGB", (8, 8), (number >> 16, number >> 8 & 255, number & 255)).save(file)
 
 
 @pytest.fixture
@@ -26,7 +38,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("cat", "dog"):
         (tmp_path / "My Photos" / name).mkdir(parents=True)
         for copy in range(5):
-            (tmp_path / "My Photos" / name / f"{copy}.jpg").write_bytes(b"not opened")
+            photograph(tmp_path / "My Photos" / name / f"{copy}.jpg")
     return tmp_path / "My Photos"
 
 
@@ -54,7 +66,7 @@ def test_a_folder_may_have_any_name(photos: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(photos.parent)
     plan = plan_of(Path(name), str(ROOT / "train/assets/tiny_llava"), None, ())
     assert plan.config.data.sources["train"].path == name
-    assert plan.config.name == quickstart.name_of(Path(name))
+    assert plan.config.name == name_of(Path(name))
 
 
 def test_a_folder_with_a_test_part_is_used_as_it_is(photos: Path) -> None:
@@ -76,7 +88,7 @@ def test_a_machine_with_gpus_trains_the_papers_model_on_all_of_them(
     assert "--num_gpus 4" in train
     assert "--base llava-1.5-7b" in train
     assert "--set train.epochs=2" in train
-    said = quickstart.describe(plan, plan.photos.read("train"), plan.photos.read("test"))
+    said = quickstart.describe(plan, survey(plan.photos, plan.config.data), [])
     assert "8 for training, 2 for the test" in said
     assert "download of 13.2 GiB" in said
 
@@ -147,36 +159,32 @@ def test_the_plan_names_what_is_not_read_empty_classes_and_a_folder_too_high(
     (photos / "cat" / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     assert run_main(quickstart.main, str(photos), "--dry-run") == 0
     printed = capsys.readouterr().out
-    assert f"not read    1 x format not read ({photos}/cat/IMG_1.HEIC)" in printed
-    assert "warning     no image for the training in bird" in printed
+    assert "left out    1 of 11 photographs" in printed
+    assert f"left out      {photos}/cat/IMG_1.HEIC: format not read: HEIC; convert it to JPEG or PNG" in printed
+    assert "warning     no photographs for the training in bird" in printed
     (tmp_path / "Others").mkdir()
     for name in ("fish", "frog"):
         (tmp_path / "Others" / name).mkdir()
         for copy in range(3):
-            (tmp_path / "Others" / name / f"{copy}.jpg").write_bytes(b"not opened")
+            photograph(tmp_path / "Others" / name / f"{copy}.jpg")
     assert run_main(quickstart.main, str(tmp_path), "--dry-run") == 0
-    assert f"if those are the classes, set path to {tmp_path / 'My Photos'}" in capsys.readouterr().out
+    assert f"if those are the classes, the path is {tmp_path / 'My Photos'}" in capsys.readouterr().out
 
 
-def test_parts_are_found_in_any_case_and_one_alone_is_an_error(
-    photos: Path, tmp_path: Path, run_main: Callable[..., int], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_parts_are_found_in_any_case_and_one_alone_is_divided(photos: Path, tmp_path: Path) -> None:
     photos.rename(tmp_path / "Training")
-    assert run_main(quickstart.main, str(tmp_path)) == 2
-    assert f"are splits, not classes (Training, each with the folders cat, dog, ...): set path to {tmp_path}" in (
-        capsys.readouterr().err
+    assert plan_of(tmp_path, None, None, ()).photos == Photos(
+        tmp_path / "Training", tmp_path / "Training", divided=True
     )
     (tmp_path / "Test").mkdir()
-    assert plan_of(tmp_path, None, None, ()).photos == quickstart.Photos(
-        tmp_path / "Training", tmp_path / "Test", divided=False
-    )
+    assert plan_of(tmp_path, None, None, ()).photos == Photos(tmp_path / "Training", tmp_path / "Test", divided=False)
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["nowhere"], "no folder nowhere"),
-        (["{photos}/cat"], "has no class folders"),
+        (["{photos}/cat"], "has photographs but no sub-folders"),
         (["{photos}", "--base", "huge"], "--base is 'huge'; choose one of llava-1.5-13b, llava-1.5-7b, tiny"),
         (["{photos}", "--set", "train.epoch=1"], "train.epoch"),
     ],
