@@ -40,7 +40,7 @@ def _advice(seen: Survey, config: RunConfig, evaluation: EvalDir) -> Iterator[st
         return
     fewest = min(filter(None, seen.parts["train"].counts.values()))
     yield "The model has not learned the classes. What to try, with --name NAME for a training next to this one:"
-    yield f"  more epochs: --set train.epochs={3 * config.train.epochs}"
     yield f"  more photographs: the smallest class has {fewest} for the training; 50 or more a class are a good start"
     yield "  folder names that are short and say what is seen: they are the answers, word by word"
+    yield f"  more epochs, as long as the held-out loss falls: --set train.epochs={3 * config.train.epochs}"
     yield "  a larger base, on a machine with a GPU: --base llava-1.5-7b"
