@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 import sys
-from contextvars import copy_context
+from contextvars import Context
 from pathlib import Path
 
 import pytest
@@ -189,8 +189,8 @@ def test_an_error_about_missing_shards_names_the_build_of_the_program_s_config_w
         told.append(capsys.readouterr().err)
 
     for words in ((), ("--set", "data.shards=my shards", "--set", "train.epochs=2", "--base", "tiny")):
-        copy_context().run(program, *words)
-    tell_user_error(error)
+        Context().run(program, *words)
+    Context().run(tell_user_error, error)
     start = "error: the shard set x does not exist; build it with `python -m data_prep.build --config"
     assert told[0] == f"{start} configs/demo.yaml`\n"
     assert told[1] == f"{start} configs/demo.yaml --base tiny --set 'data.shards=my shards'`\n"
