@@ -26,6 +26,7 @@ from configs.run_dir import RunDir
 from configs.trained import training_record_of_model
 from data_prep.orientation import UprightImage
 from data_prep.prompts import classification_prompt, image_question
+from data_prep.run_index import read_result
 from data_prep.sample import Turn
 
 if TYPE_CHECKING:
@@ -214,14 +215,18 @@ def metrics_frame(run: str | Path) -> "pandas.DataFrame":
 
 
 def report(folder: str | Path) -> dict[str, Any]:
-    """The content of an evaluation's report.json; accuracies are fractions. Raises `RunError` if there is none.
+    """The content of an evaluation's report.json; accuracies are fractions.
+
+    Raises `RunError` if there is none, if it is damaged, or if it is the report of a comparison of evaluations.
 
     >>> report("runs/demo_mix/eval/demo_open_world/export")["accuracy"]["value"]
     """
     file = EvalDir(Path(folder)).report("json")
     if not file.is_file():
         raise RunError(f"{folder} has no {file.name}; give an evaluation's folder, such as runs/NAME/eval/NAME/export")
-    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    content = read_result(file)
+    if "accuracy" not in content:  # a comparison of several evaluations has another structure
+        raise RunError(f"{file} is no report of one evaluation; give a folder such as runs/NAME/eval/NAME/export")
     return content
 
 
@@ -240,15 +245,20 @@ def report_frame(folder: str | Path) -> "pandas.DataFrame":
 
 
 def results_frame(*folders: str | Path) -> "pandas.DataFrame":
-    """One row for each report below `folders`: evaluation, model, label, accuracy, low, high, n, no_answer, path.
+    """One row for each evaluation below `folders`: evaluation, model, label, accuracy, low, high, n, no_answer, path.
 
-    `low` and `high` bound the 95 % interval of the accuracy.
+    `low` and `high` bound the 95 % interval of the accuracy. Reports of comparisons have no row: they repeat the
+    numbers of evaluations. Raises `RunError` for a folder that does not exist or a damaged report.
 
     >>> results_frame("runs/demo_mix", "runs/demo_base").pivot_table("accuracy", "model", "evaluation")
     """
+    for folder in map(Path, folders):
+        if not folder.is_dir():
+            raise RunError(f"no folder {folder}; give runs, or folders of evaluations")
     name = EvalDir(Path()).report("json").name
-    files = [file for folder in folders for file in ResultsDir(Path(folder)).results() if file.name == name]
-    return _pandas().DataFrame([_row(file.parent, report(file.parent)) for file in files])
+    found = {file for folder in folders for file in ResultsDir(Path(folder)).results() if file.name == name}
+    contents = [(file.parent, read_result(file)) for file in sorted(found)]
+    return _pandas().DataFrame([_row(folder, content) for folder, content in contents if "accuracy" in content])
 
 
 def _row(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:

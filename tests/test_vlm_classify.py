@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -144,6 +145,22 @@ def test_frames_have_a_row_for_each_step_class_or_evaluation(folder):
         "path": "runs/demo_mix/eval/demo_open_world/export",
     }
     assert len(vlm_classify.results_frame("train")) == 0
+
+
+def test_the_frame_of_results_leaves_out_a_comparison_and_counts_no_evaluation_twice(folder, monkeypatch):
+    monkeypatch.setattr(vlm_classify, "_pandas", lambda: SimpleNamespace(DataFrame=list))  # also without pandas
+    comparison = folder / "runs" / "demo_mix" / "comparison"
+    comparison.mkdir()
+    (comparison / "report.json").write_text('{"evaluations": ["demo_open_world"], "models": {}}', encoding="utf-8")
+    rows = vlm_classify.results_frame("runs", "runs/demo_mix")
+    assert [row["path"] for row in rows] == ["runs/demo_mix/eval/demo_open_world/export"]
+    with pytest.raises(RunError, match=r"comparison/report\.json is no report of one evaluation; give a folder such as"):
+        vlm_classify.report("runs/demo_mix/comparison")
+    with pytest.raises(RunError, match="no folder runs/typo; give runs"):
+        vlm_classify.results_frame("runs/typo")
+    (comparison / "report.json").write_text('{"evaluat', encoding="utf-8")
+    with pytest.raises(RunError, match=r"comparison/report\.json is damaged"):
+        vlm_classify.results_frame("runs")
 
 
 def test_the_code_of_the_page_runs(folder, capsys):
