@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.data import APPLY, IGNORE
-from configs.errors import ConfigError, DataError, RunError
+from configs.errors import ConfigError, RunError
 from configs.eval_dir import EvalDir, ResultsDir
 from configs.protocol import ProtocolConfig
 from configs.question import TRAINED
 from configs.run_dir import RunDir
 from configs.trained import training_record_of_model
+from data_prep.images import read_image_file
 from data_prep.orientation import UprightImage
 from data_prep.prompts import classification_prompt, image_question
 from data_prep.run_index import read_result
@@ -283,10 +284,7 @@ def _image_bytes(image: "str | Path | bytes | Image | None") -> bytes | None:
     if image is None or isinstance(image, bytes):
         return image
     if isinstance(image, str | Path):
-        try:
-            return Path(image).expanduser().read_bytes()
-        except OSError as error:
-            raise DataError(f"cannot read the image {image}: {error.strerror}") from error
+        return read_image_file(Path(image).expanduser())
     buffer = io.BytesIO()
     (image if image.mode in PNG_MODES else image.convert("RGB")).save(buffer, format="PNG")
     return buffer.getvalue()

@@ -161,6 +161,18 @@ def jpeg_header(data: bytes) -> tuple[int, int, int] | None:
     return (width, height, place) if within else None
 
 
+def read_image_file(file: Path) -> bytes:
+    """The bytes of an image file that decodes. Raises `DataError` that names the file if it does not."""
+    try:
+        data = file.read_bytes()
+        check_image(data)
+    except OSError as error:
+        raise DataError(f"cannot read the image {file}: {error.strerror}") from error
+    except ImageError as error:
+        raise DataError(f"the image {file}: {error}") from error
+    return data
+
+
 def check_image(data: bytes) -> tuple[int, int]:
     """(width, height) of an image that was decoded to its last pixel.
 

@@ -3,9 +3,12 @@ r"""Scores every class name of an image, exactly, for little more than one forwa
     python -m eval.class_scoring --model DIR --image FILE --prompt "What type of object is in this photo?" \
         --answer-prefix "The photo features a" --classes FILE.json [--rule sum|mean|cfg] [--top1] --json
 
-prints {"prefix_ids": [ids, the image token repeated], "classes": [{"name", "tokens": [ids], "logprobs": [floats]}],
-"tokens_forwarded": n, "top1": name}; with --top1 only the best name, its score and the nodes it took. Pixels come from
-the folder's own processor unless --image-mode says otherwise. `--classes` takes every form of a class list
+prints the answer that the model generates and the class it names, and of every class name the probability and the
+geometric mean over its tokens. The two rules can prefer different names: a name of many tokens is rarely the most
+probable one. With --json: {"prefix_ids": [ids, the image token repeated], "classes": [{"name", "tokens": [ids],
+"logprobs": [floats], "score", "probability"}], "tokens_forwarded": n, "top1": name, "answer": text}; with --top1 only
+the best name, its score and the nodes it took. Pixels come from the folder's own processor unless --image-mode says
+otherwise. `--classes` takes every form of a class list
 (`data_prep/class_names.py`), also a shipped one by name, `imagenet`, or the shards of a run, `shards/my_photos/train`.
 """
 
@@ -20,6 +23,7 @@ from configs.command_line import add_json, command_parser
 def main(argv: Sequence[str] | None = None) -> None:
     """Score one image. Exits with code 2 on a mistake in the arguments."""
     arguments = _parser().parse_args(argv)
+    print(f"loading PyTorch and {arguments.model} ...", file=sys.stderr, flush=True)
     from eval.score_one_image import score_and_print  # after parsing: --help needs no torch
 
     score_and_print(arguments)
@@ -39,6 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--guidance", type=float, default=1.5, metavar="T", help="coefficient of cfg (default 1.5)")
     parser.add_argument(
         "--cfg-form", choices=("probability", "log"), default="probability", help="paper's, or official"
+    )
+    parser.add_argument(
+        "--score-eos", action="store_true", help="score each name's end token too: a name may begin another"
     )
     parser.add_argument("--top1", action="store_true", help="find the best name only, without scoring all")
     parser.add_argument(

@@ -101,6 +101,9 @@ def test_mistakes_name_what_was_given(model, picture, tmp_path):
         model.class_scores(picture, NAMES, rule="cfg")
     with pytest.raises(DataError, match=re.escape(f"cannot read the image {tmp_path}/none.png")):
         model.ask(tmp_path / "none.png")
+    (tmp_path / "cut.png").write_bytes(picture[:-80])
+    with pytest.raises(DataError, match=re.escape(f"the image {tmp_path}/cut.png: does not decode")):
+        model.ask(tmp_path / "cut.png")
     with pytest.raises(ConfigError, match="checkpoint is all"):
         vlm_classify.load_model(TINY, checkpoint="all")
     with pytest.raises(ConfigError, match="dtype is 'int4'; choose one of: "):
@@ -154,7 +157,9 @@ def test_the_frame_of_results_leaves_out_a_comparison_and_counts_no_evaluation_t
     (comparison / "report.json").write_text('{"evaluations": ["demo_open_world"], "models": {}}', encoding="utf-8")
     rows = vlm_classify.results_frame("runs", "runs/demo_mix")
     assert [row["path"] for row in rows] == ["runs/demo_mix/eval/demo_open_world/export"]
-    with pytest.raises(RunError, match=r"comparison/report\.json is no report of one evaluation; give a folder such as"):
+    with pytest.raises(
+        RunError, match=r"comparison/report\.json is no report of one evaluation; give a folder such as"
+    ):
         vlm_classify.report("runs/demo_mix/comparison")
     with pytest.raises(RunError, match="no folder runs/typo; give runs"):
         vlm_classify.results_frame("runs/typo")

@@ -1,6 +1,7 @@
 """The command that scores an image's classes: equal to plain transformers, one whole forward a class."""
 
 import json
+import math
 import shutil
 
 import pytest
@@ -10,9 +11,11 @@ from transformers import LlavaForConditionalGeneration
 
 from configs.protocol import ProtocolConfig
 from data_prep.sample import Turn
+from eval.class_scores.rules import Rule
 from eval.class_scoring import main
 from eval.models.class_likelihood.scorer import ClassScorer
 from eval.models.generate import TextPredictor
+from eval.score_one_image import as_text
 from train.models.loading import load_model
 
 CLASSES = ["tench", "wild dog", "wild cat", "cat", "red moss", "wild dog", "red moss bark"]
@@ -95,6 +98,53 @@ def test_a_mistake_is_one_line_and_exit_code_2(run, capsys, extra, message):
         run(*extra)
     assert left.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_person_reads_the_generated_answer_first_and_then_two_rules_with_probabilities(run, capsys, tiny_model):
+    result = run()
+    first, empty, head, *rows = as_text(result, Rule("sum")).splitlines()
+    assert first.startswith(f"answer: {result['answer']!r}, which names ")
+    assert (empty, head.split()) == ("", ["probability", "log", "per", "token", "log", "tokens", "class"])
+    assert len([row for row in rows if row.endswith("tench")]) == 1
+    for entry in result["classes"]:
+        assert entry["probability"] == pytest.approx(math.exp(sum(entry["logprobs"])))
+    assert any("note: 'red moss' begins 'red moss bark'" in row for row in rows)
+    ended = run("--score-eos")
+    assert all(len(entry["tokens"]) == 1 + words for entry, words in zip(ended["classes"], (1, 2, 2, 1, 2, 2, 3)))
+    assert "begins" not in as_text(ended, Rule("sum"))
+
+
+def test_a_note_says_that_a_sum_favours_short_names_where_the_rules_disagree():
+    def entry(name: str, logprobs: list[float]) -> dict:
+        return {
+            "name": name,
+            "tokens": [hash(name), *range(1, len(logprobs))],
+            "logprobs": logprobs,
+            "score": sum(logprobs),
+        }
+
+    result = {
+        "answer": "the birds ( garden wild )",
+        "classes": [entry("Dogs", [-1.0]), entry("birds (garden & wild)", [-0.5] * 4)],
+    }
+    text = as_text(result, Rule("sum"))
+    assert text.startswith("answer: 'the birds ( garden wild )', which names the class birds (garden & wild)\n")
+    assert "'Dogs' has the highest probability (--rule sum), 'birds (garden & wild)' the highest mean per token" in text
+    assert "The names have 1 to 4 tokens, and a sum favours short names" in text
+    assert "36.79 %" in text and "13.53 %" in text and "60.65 %" in text
+    nothing = as_text(result | {"answer": None, "no_answer": "too long"}, Rule("sum"))
+    assert nothing.startswith("no answer: too long\n")
+
+
+def test_a_damaged_picture_is_named_before_the_model_is_loaded(picture, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("eval.score_one_image.load_model", lambda *_: pytest.fail("loaded"))
+    file = tmp_path / "cut.jpg"
+    file.write_bytes(picture(3)[:-80])
+    with pytest.raises(SystemExit):
+        main(["--model", "train/assets/tiny_llava", "--image", str(file), "--prompt", PROMPT, "--classes", "cifar10"])
+    shown = capsys.readouterr().err
+    assert "loading PyTorch and train/assets/tiny_llava ..." in shown
+    assert f"the image {file}: does not decode" in shown
 
 
 def test_a_prior_belongs_to_its_names(tiny_model):

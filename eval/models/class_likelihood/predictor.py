@@ -41,8 +41,8 @@ class TreeNames:
 
     def __init__(self, predictor: TextPredictor, turns: tuple[Turn, ...], names: tuple[str, ...], score_eos: bool):
         """Tokenize the names."""
-        self.scorer = ClassScorer(predictor)
-        self.trie = self.scorer.trie(turns, names, score_eos)
+        self.scorer = ClassScorer(predictor, score_eos=score_eos)
+        self.trie = self.scorer.trie(turns, names)
         self.lengths = tuple(map(len, self.trie.paths))
 
     def sums(self, prompts: Sequence[Prompt], rules: Sequence[Rule]) -> list[Floats]:

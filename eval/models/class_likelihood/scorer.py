@@ -26,9 +26,12 @@ from eval.models.generate import Prompt, TextPredictor
 class ClassScorer:
     """Scores class names as answers of one model under one protocol."""
 
-    def __init__(self, predictor: TextPredictor):
-        """Raises `ConfigError` for an attention kernel or a model that the tree does not fit."""
-        self.predictor = predictor
+    def __init__(self, predictor: TextPredictor, *, score_eos: bool = False):
+        """Score names with the end token behind each if `score_eos`.
+
+        Raises `ConfigError` for an attention kernel or a model that the tree does not fit.
+        """
+        self.predictor, self.score_eos = predictor, score_eos
         language_model = predictor.text_decoder
         self.scorer = TreeScorer(
             TreeForward(
@@ -49,13 +52,13 @@ class ClassScorer:
         """Tokens that went through the language model so far: prompts, their common beginning once, and inner nodes."""
         return self._prompt_tokens + self.scorer.tokens_forwarded
 
-    def trie(self, turns: tuple[Turn, ...], names: tuple[str, ...], score_eos: bool = False) -> ClassTrie:
+    def trie(self, turns: tuple[Turn, ...], names: tuple[str, ...]) -> ClassTrie:
         """The tree of `names` as answers to `turns`; the last one is kept, as most protocols ask all the same."""
-        key = (turns, names, score_eos)
+        key = (turns, names)
         if key not in self._tries:
             renderer = self.predictor.renderer
             tokens = answer_tokens(renderer, turns, self.predictor.answer_prefix, names)
-            self._tries = {key: ClassTrie(tokens, renderer.eos if score_eos else None)}
+            self._tries = {key: ClassTrie(tokens, renderer.eos if self.score_eos else None)}
         return self._tries[key]
 
     def log_probs(self, prompts: Sequence[Prompt], trie: ClassTrie) -> Floats:

@@ -1,5 +1,6 @@
 """All class names of a single image scored, or the best one found."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ def score_image(scorer: ClassScorer, question: str, image: bytes, names: Sequenc
             "tokens": [trie.tokens[node] for node in path],
             "logprobs": [float(log_probs[node]) for node in path],
             "score": float(score),
+            "probability": math.exp(sum(log_probs[node] for node in path)),
         }
         for name, path, score in zip(names, trie.paths, scores, strict=True)
     ]
