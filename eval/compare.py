@@ -20,7 +20,7 @@ from typing import Any
 from configs.command_line import add_output_folder, command_parser, exit_on_user_error
 from configs.errors import ConfigError, RunError, UserError
 from configs.eval_dir import EvalDir
-from data_prep.page import Folded, Page
+from data_prep.page import Block, Folded, Page, Text
 from eval.reports.comparison import read_reports, write_comparison
 
 
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         page = write_comparison(models, folder)
     except UserError as error:
         exit_on_user_error(error)
-    shown = Page(page.title, [block for block in page.blocks if not isinstance(block, Folded)])
+    shown = Page(page.title, [_opened(block) for block in page.blocks])
     print(f"{shown.markdown()}\n{folder.report('html')}")
 
 
@@ -54,6 +54,11 @@ def _read_models(texts: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
     if errors:
         raise RunError("; ".join(errors))
     return models
+
+
+def _opened(block: Block) -> Block:
+    """A block as the terminal shows it: of a folded part its summary."""
+    return Text(f"{block.summary} (see the page)") if isinstance(block, Folded) else block
 
 
 def _named_folder(text: str) -> tuple[str, Path]:

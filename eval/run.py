@@ -23,6 +23,7 @@ from eval.paper.comparison import comparison_with
 from eval.paper.published import paper_number
 from eval.reports.cut_answers import cut_note
 from eval.reports.evaluation import write_report
+from eval.reports.most_frequent import not_above_note
 from eval.reports.summary import result_line, write_summary
 from eval.reports.tensorboard_upload import write_tensorboard
 from eval.reports.wandb_upload import upload
@@ -90,7 +91,9 @@ def report(config: EvalConfig, folders: Sequence[EvalDir]) -> None:
         print(f"{result_line(reports[-1])}\n  {folder.report('html')}")
     if len(reports) > 1:
         print(write_summary(paths, reports))
-    for note in dict.fromkeys(filter(None, map(cut_note, reports))):
+    for note in dict.fromkeys(
+        note for report in reports for note in (cut_note(report), not_above_note(report)) if note
+    ):
         print(f"warning: {note}")
     upload(config, reports)
     write_tensorboard(config)

@@ -132,7 +132,7 @@ def _notes(classes: Sequence[dict[str, Any]]) -> list[str]:
     begun = [(ids[path[:end]], name) for path, name in ids.items() for end in range(1, len(path)) if path[:end] in ids]
     if begun:
         notes.append(
-            f"note: {begun[0][0]!r} begins {begun[0][1]!r}, so it is never less probable; --score-eos scores the end of "
-            "each name too"
+            f"note: {begun[0][0]!r} begins {begun[0][1]!r}, so it is never less probable; --score-eos scores the end "
+            "of each name too"
         )
     return notes

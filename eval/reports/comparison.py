@@ -13,6 +13,7 @@ from eval.reports.class_halves import half_values
 from eval.reports.compared_answers import changes_from_first, compared_answers, pairwise_tests
 from eval.reports.comparison_page import comparison_page, evaluation_names
 from eval.reports.grade_blocks import grading_warnings
+from eval.reports.most_frequent import most_frequent_of_all
 from eval.reports.seeds_page import recipe_values
 
 Reports = Mapping[str, Mapping[str, Any]]  # evaluation name to the content of its report.json
@@ -74,7 +75,7 @@ def comparison(models: Mapping[str, Reports]) -> dict[str, Any]:
 
     `paired` has its interval and p-value, from the items that both answered (if stored in the reports' folders);
     `pairs` has the same of any two models, `changes` the classes and items that differ from the first model's,
-    `halves` the accuracies on base and new classes.
+    `halves` the accuracies on base and new classes, `most_frequent` what always giving the most frequent answer earns.
     """
     rows = {name: {key: _accuracy_entry(report) for key, report in reports.items()} for name, reports in models.items()}
     names = evaluation_names(models)
@@ -92,6 +93,7 @@ def comparison(models: Mapping[str, Reports]) -> dict[str, Any]:
     return {
         "evaluations": names,
         "models": rows,
+        "most_frequent": {name: most_frequent_of_all(models, name) for name in names},
         "recipes": recipe_values(rows),
         "halves": half_values(models),
         "pairs": pairs,

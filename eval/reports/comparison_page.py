@@ -13,6 +13,7 @@ from eval.reports.comparison_blocks import accuracy_chart, change_blocks, pair_b
 from eval.reports.figures import frequency_figure
 from eval.reports.formatting import correlation, interval, percent, points
 from eval.reports.grade_blocks import grader_blocks
+from eval.reports.most_frequent import MOST_FREQUENT, most_frequent_cells, not_above_note
 from eval.reports.provenance import provenance_differences
 from eval.reports.seeds_page import MEANING, frequency_table, recipe_table, seed_warnings
 
@@ -43,7 +44,7 @@ def comparison_page(models: Mapping[str, Reports], values: Mapping[str, Any], fo
         blocks += [Text(text, warning=True) for text in seed_warnings(models)]
         blocks.append(Heading("Each training seed"))
     charts = [chart for name in names for chart in accuracy_chart(rows, name)]
-    blocks.append(accuracy_table(rows, names))
+    blocks.append(accuracy_table(rows, names, values.get("most_frequent") or {}))
     blocks += [Text(text, warning=True) for text in _warnings(models, names)]
     blocks += [*charts, Text(TOLD.format(first=display_name(first)))]
     blocks += report_links(models, folder)
@@ -61,22 +62,31 @@ def comparison_page(models: Mapping[str, Reports], values: Mapping[str, Any], fo
     return Page(f"Comparison of {listed(list(values['recipes']))}", blocks)
 
 
-def accuracy_table(values: Mapping[str, Any], names: Sequence[str]) -> Table:
-    """A row a model, as in the paper's Table 5; `values` is `models` of a comparison."""
+def accuracy_table(values: Mapping[str, Any], names: Sequence[str], most_frequent: Mapping[str, Any]) -> Table:
+    """A row a model, as in the paper's Table 5, and one of always giving the `most_frequent` answer.
+
+    `values` and `most_frequent` are parts of a comparison.
+    """
     if len(names) > SIDE_BY_SIDE:
-        return _long_table(values, names)
+        return _long_table(values, names, most_frequent)
     first = next(iter(values))
     headers = ["model", *(part for name in names for part in (name, f"vs {first}"))]
     rows = [
         [display_name(model), *(part for name in names for part in _cells(values[model].get(name)))] for model in values
     ]
+    if any(most_frequent.values()):
+        rows.append([MOST_FREQUENT, *(part for name in names for part in most_frequent_cells(most_frequent.get(name)))])
     return Table(headers, rows, numeric=frozenset(range(1, len(headers))))
 
 
-def _long_table(values: Mapping[str, Any], names: Sequence[str]) -> Table:
+def _long_table(values: Mapping[str, Any], names: Sequence[str], most_frequent: Mapping[str, Any]) -> Table:
     """A row an evaluation and model, where a column an evaluation would make the table too wide."""
     headers = ("evaluation", "model", "accuracy", f"vs {next(iter(values))}")
-    rows = [[name, display_name(model), *_cells(values[model].get(name))] for name in names for model in values]
+    rows = []
+    for name in names:
+        rows += [[name, display_name(model), *_cells(values[model].get(name))] for model in values]
+        if found := most_frequent.get(name):
+            rows.append([name, MOST_FREQUENT, *most_frequent_cells(found)])
     return Table(headers, rows, numeric=frozenset({2, 3}))
 
 
@@ -98,7 +108,7 @@ def _difference(result: Mapping[str, Any]) -> str:
 
 
 def _warnings(models: Mapping[str, Reports], names: Sequence[str]) -> list[str]:
-    """What makes two numbers of a column not comparable."""
+    """What makes two numbers of a column not comparable, and what makes each of them doubtful."""
     texts = []
     for name in names:
         reports = {model: reports[name] for model, reports in models.items() if name in reports}
@@ -112,6 +122,12 @@ def _warnings(models: Mapping[str, Reports], names: Sequence[str]) -> list[str]:
         incomplete = [display_name(model) for model, report in reports.items() if report["items"]["missing"]]
         if incomplete:
             texts.append(f"{name}: not all items are evaluated yet by {', '.join(incomplete)}.")
+        below = [
+            f"{display_name(model)}: {note}" for model, report in reports.items() if (note := not_above_note(report))
+        ]
+        texts += [f"{name}, {note}." for note in below]
+        data = {note: None for report in reports.values() for note in report.get("data_notes", ())}
+        texts += [f"{name}: data: {note}." for note in data]
     return texts
 
 

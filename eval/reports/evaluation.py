@@ -40,6 +40,7 @@ from eval.reports.evaluation_page import report_page
 from eval.reports.grades import grade_results, item_grades
 from eval.reports.item_gallery import item_gallery
 from eval.reports.label_sets import label_set_numbers
+from eval.reports.most_frequent import most_frequent
 from eval.reports.provenance import provenance_of
 from eval.runner.as_trained import describe_training
 from eval.runner.batching import open_source
@@ -157,6 +158,7 @@ def build_report(answers: ScoredAnswers, config: EvalConfig, compare: Comparison
         "macro_accuracy": macro_accuracy(classes),
         "several_classes": _several_classes(predictions, config.protocol),
         "baselines": _baselines(predictions),
+        "most_frequent": most_frequent(predictions, protocol),
         "paper": None if compare is None else compare(header, {"accuracy": accuracy, **further}),
         "answers": _answers(predictions),
         "frequency": frequency_results(with_frequency(compared, frequencies), config.protocol.frequency_bins)

@@ -16,6 +16,7 @@ from eval.reports.grade_blocks import grade_blocks
 from eval.reports.identity_blocks import identity_block, protocol_blocks
 from eval.reports.item_gallery import listed, shortened
 from eval.reports.label_sets import label_set_blocks
+from eval.reports.most_frequent import most_frequent_row, not_above_note
 from eval.reports.provenance import provenance_blocks
 from eval.reports.tracked_values import OUTCOMES
 from eval.runner.as_trained import asked_as_trained, training_differences
@@ -59,8 +60,7 @@ def _warnings(report: Mapping[str, Any]) -> list[Block]:
     if items["failed"]:
         text = f"Items that failed, listed at the end and in none of the numbers: {items['failed']:,}."
         warnings.append(Text(text, warning=True))
-    if note := cut_note(report):
-        warnings.append(Text(f"{note}.", warning=True))
+    warnings += [Text(f"{note}.", warning=True) for note in (cut_note(report), not_above_note(report)) if note]
     if different := training_differences(report):
         kept = "" if asked_as_trained(report) else " It is not compared with the paper's fine-tuned rows."
         warnings.append(Text(f"Not evaluated as trained: {'; '.join(different)}.{kept}", warning=True))
@@ -82,6 +82,7 @@ def _numbers(report: Mapping[str, Any]) -> Block:
             *_outcomes(report),
             *_several(report),
             *_baselines(report),
+            *most_frequent_row(report),
             *_length(report),
         ]
     )

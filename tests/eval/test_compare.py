@@ -218,6 +218,22 @@ def test_numbers_of_different_protocols_are_not_compared_in_silence(models, tmp_
     assert "**open: the models were evaluated with different protocols (base p, mix p, other q).**" in text
 
 
+def test_a_comparison_repeats_what_is_doubtful_in_its_reports_and_has_a_row_without_a_model(models, tmp_path):
+    most = {"name": "Dogs", "value": 0.9, "low": 0.8, "high": 1.0, "count": 9, "n": 10}
+    doubtful = {"most_frequent": most, "data_notes": ["4 of 61 images of test are also in the training source train"]}
+    for name in ("a", "b"):
+        put(tmp_path / name / "open", fake_report("open", 3) | doubtful)
+    main(["--output", str(tmp_path / "out"), f"a={tmp_path / 'a'}", f"b={tmp_path / 'b'}"])
+    page = (tmp_path / "out" / "report.md").read_text()
+    assert "| always the most frequent | 90.0 % (Dogs, n = 10) |  |" in page
+    assert page.count("open: data: 4 of 61 images of test are also in the training source train.") == 1
+    assert "open, b: 3.0 % correct is below the 90.0 % of always answering 'Dogs'." in page
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["most_frequent"] == {"open": most}
+    put(tmp_path / "b" / "open", fake_report("open", 3) | {"most_frequent": most | {"n": 11}})
+    main(["--output", str(tmp_path / "out"), f"a={tmp_path / 'a'}", f"b={tmp_path / 'b'}"])
+    assert "always the most frequent" not in (tmp_path / "out" / "report.md").read_text(), "of other items"
+
+
 def test_of_several_checkpoints_the_export_counts_else_the_best(tmp_path):
     for label, right in (("step-00000001", 10), ("step-00000002", 20)):
         put(tmp_path / "open" / label, fake_report("open", right, label=label))

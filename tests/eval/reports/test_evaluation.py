@@ -16,6 +16,7 @@ from configs.protocol import ProtocolConfig
 from eval.paper.comparison import comparison_with
 from eval.paper.published import NUMBERS, paper_number
 from eval.reports import evaluation as reports
+from eval.reports.most_frequent import most_frequent, not_above_note
 from eval.runner.evaluation_record import describe_evaluation, write_evaluation
 from eval.runner.predictions import PredictionWriter
 from eval.types import FailedItem, Prediction
@@ -78,6 +79,38 @@ def test_right_wrong_no_answer_failed_and_missing_are_distinguished(evaluation):
     assert report["accuracy"]["low"] < 0.6 < report["accuracy"]["high"]
     assert (report["accuracy_of_answers"]["count"], report["accuracy_of_answers"]["n"]) == (6, 9)
     assert report["answers"] == {"mean_tokens": 3.0, "cut": 5, "cut_before_answer": 1, "seconds": 5.0}
+
+
+def test_a_report_says_what_always_giving_the_most_frequent_class_earns_and_whether_the_model_is_above_it(
+    evaluation, capsys
+):
+    folder, config = evaluation
+    report = write_report(folder, config)
+    assert {key: report["most_frequent"][key] for key in ("name", "count", "n")} == {
+        "name": "tench",
+        "count": 6,
+        "n": 10,
+    }
+    assert report["accuracy"]["value"] == report["most_frequent"]["value"] == 0.6
+    page = folder.report("md").read_text()
+    assert "| always 'tench' | 60.0 % | the most frequent class of the test items: 6 of 10; needs no model |" in page
+    assert "**60.0 % correct is no higher than the 60.0 % of always answering 'tench'.**" in page
+    assert not_above_note(report | {"accuracy": {"value": 0.61}}) is None
+    assert not_above_note(report | {"accuracy": {"value": 0.1}}).startswith("10.0 % correct is below the 60.0 %")
+    assert not_above_note(report | {"accuracy": {"value": None}}) is None
+
+
+def test_there_is_no_most_frequent_class_without_two_classes_or_with_options_or_other_tasks():
+    cats, dogs = [prediction(n, "cat", "x") for n in range(2)], [prediction(9, "dog", "x")]
+    asked = {"task": "open_world"}
+    assert most_frequent([*cats, *dogs], asked)["name"] == "cat"
+    assert most_frequent(cats, asked) is None
+    assert most_frequent([*cats, replace(dogs[0], choices=("a", "b"))], asked) is None
+    assert most_frequent([*cats, replace(dogs[0], label_name=None)], asked) is None
+    assert most_frequent([*cats, *dogs], {"task": "vqa"}) is None
+    assert most_frequent([*cats, *dogs], asked | {"labels": "real"}) is None
+    answers = [replace(dogs[0], target=target, label_name=None) for target in ("yes", "no", "no")]
+    assert most_frequent(answers, {"task": "yes_no"})["name"] == "no"
 
 
 def test_each_class_has_its_own_row(evaluation):
