@@ -15,6 +15,10 @@ class ShardDir:
         """Counts, checksums, histogram and drops; written last, so its presence means the set is complete."""
         return self.root / "manifest.json"
 
+    def sets_inside(self) -> list[Path]:
+        """Complete sets in sub-folders: `shards/my_photos` is the folder of `train` and `test`, and no set itself."""
+        return sorted(path.parent for path in self.root.glob(f"*/{self.manifest.name}"))
+
     @property
     def index(self) -> Path:
         """Byte offsets of each sample's members, as a NumPy array."""

@@ -63,6 +63,10 @@ def load_class_list(name: str) -> ClassList:
     """
     shipped = SHIPPED / f"{name}.json"
     path = shipped if shipped.is_file() else Path(name).expanduser()
+    if path.is_dir() and not ShardDir(path).manifest.is_file():
+        inside = ShardDir(path).sets_inside()
+        advice = f"give {' or '.join(map(str, inside[:5]))}" if inside else "give a file, or the folder of a shard set"
+        raise DataError(f"no class list {name!r}: this folder is no shard set; {advice}")
     path = ShardDir(path).manifest if path.is_dir() else path
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.json")))

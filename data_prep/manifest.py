@@ -109,6 +109,9 @@ def read_manifest(folder: Path) -> Manifest:
         return parse_manifest(f"{url}/{name}", Remote(url).read(name))
     path = ShardDir(folder).manifest
     if not path.is_file():
+        if inside := ShardDir(folder).sets_inside():
+            sets = " or ".join(map(str, inside[:5]))
+            raise DataError(f"{folder} is no shard set, but a folder of {len(inside)}: give {sets}")
         state = "is unfinished: it has no manifest" if ShardDir(folder).shards() else "does not exist"
         raise DataError(f"the shard set {folder} {state}; build it with `{BUILD_SHARDS}`")
     return parse_manifest(str(path), path.read_bytes())

@@ -21,6 +21,7 @@ from data_prep import atomic
 from data_prep.images import ImageError, decode_grey
 from data_prep.processes import parallel_map
 from data_prep.progress import print_above_bar, progress_bar
+from data_prep.sample import sample_name
 from data_prep.shard_index import image_hash
 from data_prep.shards import ShardSet
 
@@ -126,8 +127,8 @@ def find_duplicate_pairs(
         for test, train in np.argwhere(equal | alike):
             pairs.append(
                 DuplicatePair(
-                    evaluation.record(int(eval_hashes.numbers[start + test])).id,
-                    training.record(int(train_hashes.numbers[train])).id,
+                    sample_name(evaluation.record(int(eval_hashes.numbers[start + test]))),
+                    sample_name(training.record(int(train_hashes.numbers[train]))),
                     -1 if equal[test, train] else int(bits[test, train]),
                 )
             )

@@ -17,6 +17,8 @@ from typing import Any, Literal
 from configs.errors import DataError
 
 IMAGE_PLACEHOLDER = "<image>"
+FILE = "file"
+"""The key of `meta` with the image's file as its list has it, where the id is the number of a line."""
 _encode = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode  # json.dumps makes a new encoder each time
 _decode = json.JSONDecoder().decode
 
@@ -131,3 +133,9 @@ class UnreadableSample:
     source: str
     id: str
     reason: str
+
+
+def sample_name(sample: Sample) -> str:
+    """The id of a sample, with the image's file where a reader numbers the lines of a file."""
+    file = sample.meta.get(FILE)
+    return f"{sample.id} ({file})" if file else sample.id

@@ -5,6 +5,7 @@ images that were compressed or resized again.
 """
 
 import json
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,9 +22,8 @@ from configs.trained import load_evaluation_of
 from configs.words import counted
 from data_prep.class_matching import ClassDifference, class_counts, shortened
 from data_prep.class_names import alike_names
+from data_prep.sample import sample_name
 from data_prep.shards import ShardSet
-
-SHOWN_PAIRS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,8 @@ class SourceContent:
     """What is compared of a source.
 
     `counts` maps its class names to numbers of samples. `images` [N] is the `image_hash` of each sample (0: no
-    image), `classes` [N] is the class name of each sample ("": none) and `id_of` the id of sample n. Without stored
-    hashes `images` is None.
+    image), `classes` [N] is the class name of each sample ("": none) and `id_of` the id of sample n, with the file of
+    a listed image. Without stored hashes `images` is None. `folder` is that of a built set.
     """
 
     name: str
@@ -40,6 +40,7 @@ class SourceContent:
     images: NDArray[np.uint64] | None
     classes: NDArray[np.object_]
     id_of: Callable[[int], str]
+    folder: Path | None = None
 
     @classmethod
     def of(cls, name: str, shards: ShardSet) -> "SourceContent":
@@ -50,7 +51,8 @@ class SourceContent:
             counts=class_counts(shards) if shards.manifest.class_names else {},
             images=shards.image_hashes(),
             classes=names[shards.labels],
-            id_of=lambda number: shards.record(number).id,
+            id_of=lambda number: sample_name(shards.record(number)),
+            folder=shards.folder,
         )
 
 
@@ -112,15 +114,16 @@ def _image_notes(train: SourceContent, test: SourceContent) -> list[str]:
     order = np.argsort(train.images, kind="stable")
     twins = order[np.searchsorted(train.images[order], test.images[found])]
     relabelled = int((train.classes[twins] != test.classes[found]).sum()) if train.counts and test.counts else 0
-    pairs = [f"{test.id_of(int(found[n]))} = {train.id_of(int(twins[n]))}" for n in range(min(SHOWN_PAIRS, len(found)))]
     total = int((test.images > 0).sum())
     text = f"{len(found):,} of {total:,} images of {test.name} are also in the training source {train.name}"
-    text += f" ({', '.join(pairs)}{', ...' if len(found) > SHOWN_PAIRS else ''})"
     if relabelled:
         text += f", {relabelled:,} of them with another class"
+    text += f", such as {test.id_of(int(found[0]))} = {train.id_of(int(twins[0]))}"
     if len(found) == total:
-        text += "; are both the same data?"
-    return [text]
+        return [f"{text}; are both the same data?"]
+    if train.folder is None or test.folder is None:
+        return [text]
+    return [f"{text}; all: python -m data_prep.overlap {shlex.join([str(train.folder), str(test.folder)])}"]
 
 
 def conflict_notes(source: SourceContent) -> list[str]:

@@ -31,7 +31,7 @@ from data_prep.readers.label_values import (
 )
 from data_prep.readers.records_file import RecordsFile, read_records
 from data_prep.records import LazyRecords, Record
-from data_prep.sample import Drop, ImageOrigin, Sample, Source, Turn
+from data_prep.sample import FILE, Drop, ImageOrigin, Sample, Source, Turn
 
 LIKE_IMAGES = frozenset({*UNREAD_KEYS, "image", "images", "file_name", "filename", "file", "filepath", "image_name",
                          "image_url", "img_name", "jpg", "png", "path"})  # fmt: skip
@@ -109,7 +109,9 @@ def read(
         if image is None:
             return Drop(number, f"no image: {fields.image!r} is empty or missing; its keys are {_keys([row])}")
         turns = classification_turns(prompt, names[label])
-        return Sample(id=number, image=image, label=label, label_name=names[label], turns=turns)
+        named = row.get(fields.image)
+        meta = {FILE: named} if isinstance(image, Path) and isinstance(named, str) else {}
+        return Sample(id=number, image=image, label=label, label_name=names[label], turns=turns, meta=meta)
 
     return Source(names, LazyRecords(make, len(numbered)), notes=notes)
 

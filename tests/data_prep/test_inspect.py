@@ -1,10 +1,13 @@
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from configs.errors import DataError
 from data_prep import build, inspect
+from data_prep.class_names import load_class_list
 from data_prep.contact_sheet import CAPTION, COLUMNS, TILE, contact_sheet, shortened
 from data_prep.images import decode_rgb
 
@@ -40,6 +43,20 @@ def test_a_sample_that_does_not_exist_is_a_user_error(built, capsys, option, mes
         run(built.folder, *option)
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_folder_of_several_shard_sets_is_not_said_to_be_missing(built, capsys, tmp_path):
+    for name in ("train", "test"):
+        shutil.copytree(built.folder, tmp_path / "sets" / name)
+    with pytest.raises(SystemExit):
+        run(tmp_path / "sets")
+    sets = f"give {tmp_path}/sets/test or {tmp_path}/sets/train"
+    assert f"{tmp_path}/sets is no shard set, but a folder of 2: {sets}" in capsys.readouterr().err
+    with pytest.raises(DataError, match=f"this folder is no shard set; {sets}"):
+        load_class_list(str(tmp_path / "sets"))
+    with pytest.raises(DataError, match="give a file, or the folder of a shard set"):
+        load_class_list(str(tmp_path))
+    assert load_class_list(str(tmp_path / "sets" / "test")).names == built.manifest.class_names
 
 
 def test_a_contact_sheet_shows_each_image_in_a_separate_tile(built, tmp_path):

@@ -1,6 +1,7 @@
 import io
 import json
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ from PIL import Image
 
 from data_prep import build, overlap
 from data_prep.shards import ShardSet
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def jpeg(image: Image.Image, quality: int = 75) -> bytes:
@@ -33,6 +36,27 @@ def shard_set(tmp_path, write_config):
         return ShardSet.open(tmp_path / name / "pets")
 
     return make
+
+
+def test_the_example_of_a_list_of_images_builds_as_it_is_and_an_overlap_names_the_files(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("configs").symlink_to(ROOT / "configs")
+    for name, seeds in (("train", (1, 2)), ("test", (2, 3))):
+        lines = [f"{label}/{seed}.jpg,{label}" for seed in seeds for label in ("dogs", "cats")]
+        Path("data/my_images/dogs").mkdir(parents=True, exist_ok=True)
+        Path("data/my_images/cats").mkdir(parents=True, exist_ok=True)
+        for number, line in enumerate(lines):
+            colour = (60 * seeds[number // 2], 40 + 90 * (number % 2), 0)
+            Path("data/my_images", line.partition(",")[0]).write_bytes(jpeg(Image.new("RGB", (24, 16), colour)))
+        Path(f"data/my_images/{name}.csv").write_text("\n".join(["file,class", *lines]) + "\n")
+    build.main(["--config", "configs/image_list.yaml"])
+    pair = "test/0000000 (dogs/2.jpg) = train/0000002 (dogs/2.jpg)"
+    command = "python -m data_prep.overlap shards/image_list/train shards/image_list/test"
+    assert f"2 of 4 images of test are also in the training source train, such as {pair}; all: {command}\n" in (
+        capsys.readouterr().err
+    )
+    overlap.main(command.split()[3:])
+    assert f"{pair} (the same bytes)" in capsys.readouterr().out
 
 
 def test_copies_recompressed_and_resized_photographs_are_found_and_no_others(photographs, shard_set, tmp_path, capsys):

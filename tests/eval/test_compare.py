@@ -229,8 +229,8 @@ def test_a_comparison_repeats_what_is_doubtful_in_its_reports_and_has_a_row_with
     assert page.count("open: data: 4 of 61 images of test are also in the training source train.") == 1
     assert "open, b: 3.0 % correct is below the 90.0 % of always answering 'Dogs'." in page
     assert json.loads((tmp_path / "out" / "report.json").read_text())["most_frequent"] == {"open": most}
-    put(tmp_path / "b" / "open", fake_report("open", 3) | {"most_frequent": most | {"n": 11}})
-    main(["--output", str(tmp_path / "out"), f"a={tmp_path / 'a'}", f"b={tmp_path / 'b'}"])
+    put(tmp_path / "c" / "open", fake_report("open", 3) | {"most_frequent": most | {"n": 11}})
+    main(["--output", str(tmp_path / "out"), f"a={tmp_path / 'a'}", f"b={tmp_path / 'c'}"])
     assert "always the most frequent" not in (tmp_path / "out" / "report.md").read_text(), "of other items"
 
 

@@ -38,7 +38,7 @@ def test_training_images_that_are_also_held_out_are_in_the_dry_run(training_setu
     plan = make_plan(training_setup.config("twice", again, "train.heldout=[again]"), 1, "cpu")
     spelling, note = [line for line in preview(plan, 0).splitlines() if line.startswith("train and test")]
     assert "the model's tokenizer cannot write 48 of 48 class names as they are" in spelling
-    assert "images of again are also in the training source pictures (" in note
+    assert "images of again are also in the training source pictures, such as " in note
     assert note.endswith("are both the same data?")
     assert len(make_plan(training_setup.config("fits"), 1, "cpu").data_notes()) == 1, "the tokenizer's"
 
