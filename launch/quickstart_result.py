@@ -21,7 +21,7 @@ def result_lines(seen: Survey, config: RunConfig, evaluation: EvalDir, shards: P
         yield line if number else f"\nLeft out: {line}"
     yield from _advice(seen, config, evaluation)
     yield "\nOne photograph, with the classes of this training:"
-    command = ["python", "-m", "eval.class_scoring", "--model", str(run.root), "--image", "photo.jpg", "--top1"]
+    command = ["python", "-m", "eval.class_scoring", "--model", str(run.root), "--image", "photo.jpg"]
     prompt = classification_prompt(config.data.prompt)
     yield shlex.join([*command, "--prompt", prompt, "--classes", str(shards / "train")])
 
