@@ -9,6 +9,7 @@ import pytest
 from configs.load import load_config
 from configs.run import RunConfig
 from data_prep import build
+from tests.overrides import overrides_of
 from train.toy.random_models import write_random_base
 
 WORDS = "What type of object is in this photo a b c d e f A B C D eats red blue . , Choose or the made".split()
@@ -48,7 +49,7 @@ class TrainingSetup:
 
     def arguments(self, name: str, **settings: object) -> list[str]:
         """`--config` of that run and a `--set` of each setting: `train__workers=1` for train.workers."""
-        sets = [part for key, value in settings.items() for part in ("--set", f"{key.replace('__', '.')}={value}")]
+        sets = [part for override in overrides_of(settings) for part in ("--set", override)]
         return ["--config", str(self.config_file(name)), *sets]
 
     def config(self, name: str = "run", *overrides: str) -> RunConfig:

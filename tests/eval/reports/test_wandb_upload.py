@@ -13,6 +13,7 @@ from eval.reports import wandb_upload
 from eval.reports.wandb_upload import target_of, upload
 from eval.run import main
 from eval.runner.batching import open_source
+from tests.overrides import overrides_of
 from train.loggers.wandb_session import WandbSession
 
 RATE = {"value": 0.8, "low": 0.49, "high": 0.94, "count": 8, "n": 10}
@@ -70,7 +71,7 @@ def trained(tmp_path: Path, data_section: str) -> RunDir:
 
 
 def config_of(file: Path, **changes: str) -> EvalConfig:
-    return load_config(EvalConfig, file, [f"{key.replace('__', '.')}={value}" for key, value in changes.items()])[0]
+    return load_config(EvalConfig, file, overrides_of(changes))[0]
 
 
 def test_an_evaluation_goes_to_the_wandb_run_of_the_training(trained, write_config):

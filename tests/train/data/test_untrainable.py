@@ -9,6 +9,7 @@ from PIL import Image
 from configs.errors import DataError
 from data_prep import build
 from data_prep.shards import ShardSet
+from tests.overrides import overrides_of
 from train.plan import make_plan
 from train.tools.preview import preview
 
@@ -44,7 +45,7 @@ def mix(training_setup, tmp_path, capsys):
     }
     build.main([*training_setup.arguments("mix", **settings), "--sources", "records"])
     assert "3 x <s> or </s> in a text, refused by training or skipped" in capsys.readouterr().out
-    return [f"{key.replace('__', '.')}={value}" for key, value in settings.items()]
+    return overrides_of(settings)
 
 
 def test_the_build_lists_the_texts_with_special_tokens_in_the_manifest(mix, tmp_path):

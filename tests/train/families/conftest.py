@@ -19,6 +19,8 @@ from configs.run import RunConfig
 from data_prep import build
 from data_prep.images import decode_rgb
 from data_prep.sample import Sample, Turn
+from tests.overrides import overrides_of
+from tests.train.conftest import WORDS
 from tests.train.families.cases import ALL, CASES, FamilyCase
 from tests.train.families.processors import Exchanges
 from tests.train.faults.conftest import RankForker, started_rank_forker
@@ -27,7 +29,6 @@ from train.models.param_groups import choose_trainable
 from train.models.pissa import principal_matrices, start_from
 from train.plan import RunPlan, make_plan
 
-WORDS = "What type of object is in this photo a b c d e f A B C D eats red blue . , Choose or the made".split()
 QUESTIONS = ("What type of object is in this photo?", "Choose the object", "What is the photo?", "A or B?")
 ANSWERS = ("red blue", "a b c d e f", "the object", "C", "blue photo of the red object")
 SIZES = ((40, 24), (24, 70), (64, 64), (90, 30), (33, 31), (32, 32))  # width, height
@@ -100,7 +101,7 @@ class TrainedFamily:
 
     def arguments(self, name: str, **settings: object) -> list[str]:
         """`--config` of the run `name` and a `--set` of each setting: `train__workers=1` for train.workers."""
-        sets = [*self.case.settings, *(f"{key.replace('__', '.')}={value}" for key, value in settings.items())]
+        sets = [*self.case.settings, *overrides_of(settings)]
         return ["--config", str(self.config_file(name)), *(word for each in sets for word in ("--set", each))]
 
     def plan(self, *overrides: str) -> RunPlan:

@@ -10,6 +10,7 @@ from peft import PeftModel
 
 from configs.errors import RunError
 from configs.run_dir import RunDir
+from tests.overrides import overrides_of
 from tests.train.families.test_runs import KILL, SHORT, assert_has_the_training, exported_model, logits, with_dropout
 from train.checkpoints.reading import newest_checkpoint
 from train.exported_model import export_checkpoint
@@ -53,7 +54,7 @@ class AdapterRuns:
 
     def model(self, run: RunDir) -> Any:
         """The base with the checkpoint's weights as they were trained: neither merged nor exported."""
-        plan = self.trained.plan(*[f"{key.replace('__', '.')}={value}" for key, value in self.settings.items()])
+        plan = self.trained.plan(*overrides_of(self.settings))
         model, config = load_model(str(self.trained.folder), None, "fp32", "sdpa").model, plan.config.model
         choose_trainable(model, plan.family, config, plan.config.optim)
         if config.lora.variant == "pissa":

@@ -16,6 +16,7 @@ from configs.protocol import ProtocolConfig
 from configs.run_dir import RunDir
 from data_prep.sample import Turn
 from eval.models.generate import TextPredictor
+from tests.overrides import overrides_of
 from tests.train.families.cases import ALL
 from tests.train.families.conftest import TrainedFamily, items
 from train.checkpoints.reading import newest_checkpoint
@@ -55,7 +56,7 @@ class Runs:
 
     def plan(self, mode: str) -> Any:
         """The plan that the run of this mode had."""
-        return self.trained.plan(*[f"{key.replace('__', '.')}={value}" for key, value in SETTINGS[mode].items()])
+        return self.trained.plan(*overrides_of(SETTINGS[mode]))
 
 
 def with_dropout(trained: TrainedFamily) -> TrainedFamily:

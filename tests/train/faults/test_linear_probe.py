@@ -11,6 +11,7 @@ from configs.errors import RunError
 from configs.run_dir import ExportDir
 from data_prep.shards import ShardSet
 from eval import run
+from tests.overrides import overrides_of
 from train.checkpoints.reading import newest_checkpoint
 from train.models.linear_probe import PROBE
 from train.plan import make_plan
@@ -60,7 +61,7 @@ def test_a_killed_run_continues_bit_for_bit_and_records_the_probes_loss(probed):
 
 
 def test_a_probe_is_neither_added_nor_removed_nor_given_other_classes_by_a_resumption(probed, training_setup):
-    settings = [f"{key.replace('__', '.')}={value}" for key, value in SETTINGS.items()]
+    settings = overrides_of(SETTINGS)
     own = ("loss.probe", "train.sources", "data.talk", "train.heldout_every")
 
     def resumed(*changes):
