@@ -41,6 +41,18 @@ def describe_drops(drops: Iterable[Drop]) -> list[str]:
     return lines
 
 
+def drop_notes(source: str, drops: Iterable[Drop], records: int) -> list[str]:
+    """For a report: how many records of a source its shards lack, and why; empty if there is none.
+
+    >>> drop_notes("test", [Drop("a", "does not decode: truncated", "a.jpg")], 20)
+    ['1 of 20 records of test left out: 1 x does not decode (a.jpg)']
+    """
+    dropped = list(drops)
+    if not dropped:
+        return []
+    return [f"{len(dropped):,} of {records:,} records of {source} left out: {'; '.join(describe_drops(dropped))}"]
+
+
 def printable(text: str) -> str:
     r"""`text` with escapes for what is not Unicode, such as bytes of a file name that is not UTF-8: `caf\udce9`."""
     return text.encode(errors="backslashreplace").decode()

@@ -1,6 +1,6 @@
 """A collection: the shards and the run that a quickstart made of one folder, and whether they are of its content.
 
-`shards/NAME/quickstart.json` records the folder, an identity of its content, and the settings of the training. Another
+`quickstart.json`, in both, records the folder, an identity of its content, and the settings of the training. Another
 folder of the same name, or other photographs, never replace a training without `--rebuild`.
 """
 
@@ -52,9 +52,9 @@ class Collection:
     run: RunDir
 
     @property
-    def file(self) -> Path:
-        """The record."""
-        return self.shards / "quickstart.json"
+    def files(self) -> tuple[Path, Path]:
+        """The record of the run, and that of the shards: either may be removed to make room."""
+        return self.run.root / "quickstart.json", self.shards / "quickstart.json"
 
     @property
     def trained(self) -> bool:
@@ -64,19 +64,18 @@ class Collection:
     def check(self, now: Record, *, rebuild: bool) -> None:
         """Raise `RunError` if the collection is not of the folder and content `now`, with the option that helps."""
         used = [str(folder) for folder in (self.shards, self.run.root) if folder.is_dir() and any(folder.iterdir())]
-        before = Record.read(self.file)
+        before = next(filter(None, map(Record.read, self.files)), None)
         if before is None:
             if used:
-                verb = "is" if len(used) == 1 else "are"
                 raise RunError(
-                    f"{' and '.join(used)} {verb} not of this folder ({self.file} is missing); choose another name for "
-                    f"this collection: --name {self._free_name()}"
+                    f"{' and '.join(used)}: not made by a quickstart of this folder; choose another name for this "
+                    f"collection: --name {self._free_name()}"
                 )
             return
         if before.folder != now.folder and before.content != now.content:
             raise RunError(
-                f"{' and '.join(used)} belong to another folder, {before.folder} ({before.size}); choose another name "
-                f"for this collection: --name {self._free_name()}"
+                f"{' and '.join(used)}: of another folder, {before.folder} ({before.size}); choose another name for "
+                f"this collection: --name {self._free_name()}"
             )
         if rebuild and self.run.lock.is_file() and is_held(self.run.lock):
             raise RunError(f"{self.run.root} is being trained by another process; wait for it, or choose a --name")
@@ -104,8 +103,9 @@ class Collection:
             kept = self._kept()
             self.run.root.rename(kept)
             moved = f"the earlier run is kept as {kept}; remove it if it is not needed"
-        self.shards.mkdir(parents=True, exist_ok=True)
-        atomic.write_bytes(self.file, json.dumps(asdict(now), ensure_ascii=False, indent=1).encode() + b"\n")
+        for file in self.files:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            atomic.write_bytes(file, json.dumps(asdict(now), ensure_ascii=False, indent=1).encode() + b"\n")
         return moved
 
     def _kept(self) -> Path:

@@ -9,7 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +19,12 @@ from configs.errors import DataError
 from configs.words import counted
 from data_prep.class_matching import ClassDifference
 from data_prep.images import file_fault
+from data_prep.manifest import read_manifest
 from data_prep.progress import progress_bar
 from data_prep.readers.image_folder import IMAGE_SUFFIXES
 from data_prep.records import Record
 from data_prep.sample import Drop, Sample, Source
+from data_prep.shards import ShardSet
 from data_prep.sidecar import Recipe
 from data_prep.train_test_check import SourceContent, conflict_notes, mismatch_warnings
 from data_prep.validate import Member
@@ -49,6 +51,12 @@ class Survey:
     notes: tuple[str, ...]
     content: str
     decoded: bool
+
+    def built(self, shards: Path) -> "Survey":
+        """The same with what the build found, which decodes every file. Raises `DataError` for damaged shards."""
+        parts = {part: SourceContent.of(part, ShardSet.open(shards / part)) for part in PARTS}
+        drops = {drop.file or drop.id: drop for part in PARTS for drop in read_manifest(shards / part).drops}
+        return replace(self, parts=parts, left_out=tuple(drops.values()), decoded=True)
 
     @property
     def classes(self) -> tuple[str, ...]:

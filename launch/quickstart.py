@@ -34,6 +34,7 @@ from configs.load import load_config
 from configs.run import RunConfig
 from configs.run_dir import RunDir
 from configs.section import check_name
+from configs.words import counted
 from launch import commands
 from launch.collection import Collection, record_of
 from launch.photo_folder import Photos, folder_of, natural_count
@@ -103,7 +104,7 @@ class Quickstart:
         """The comparison of base and fine-tuned model."""
         return EvalDir(self.run.root / "comparison")
 
-    def steps(self) -> list[Step]:
+    def steps(self, *, rebuild: bool = False) -> list[Step]:
         """Build, train, evaluate the trained model and the base, compare."""
         python, deepspeed = sys.executable, str(Path(sys.executable).with_name("deepspeed"))
         base_answers = self.comparison.root / "base"
@@ -114,7 +115,9 @@ class Quickstart:
         ]
         models = {"base": base_answers, "fine-tuned": self.run.evaluations}
         chosen = ("--base", self.base)
-        replaced = () if self.collection.trained else ("--rebuild",)  # shards of the same photographs are kept
+        replaced = (
+            ("--rebuild",) if rebuild or not self.collection.trained else ()
+        )  # shards of the same photographs are kept
         return [
             [[*commands.data_prep(python, CONFIG, overrides=self.overrides), *chosen, *replaced]],
             [[*commands.finetune_local(deepspeed, CONFIG, self.overrides, self.ranks), *chosen]],
@@ -138,7 +141,8 @@ def describe(plan: Quickstart, seen: Survey, notes: Sequence[str]) -> str:
     fewest = min(filter(None, seen.parts["train"].counts.values()))
     if fewest < FEW:
         lines.append(
-            f"warning     a class has {fewest} training photographs; with fewer than {FEW} the result means little"
+            f"warning     a class has {counted(fewest, 'training photograph')}; with fewer than {FEW} the result means "
+            "little"
         )
     lines.append(f"cost        {_cost(plan, seen)}")
     if plan.base == TINY:
@@ -220,6 +224,19 @@ def enter_root(folder: Path, base: str | None) -> tuple[Path, str | None]:
     return folder, base
 
 
+def run_plan(plan: Quickstart, seen: Survey) -> Survey:
+    """Run all steps; returns what the build left out too. Raises `DataError` if that is too much."""
+    steps = plan.steps()
+    if seen.decoded:
+        run_steps(steps, "quickstart")
+        return seen
+    run_steps(steps[:1], "quickstart: build")
+    built = seen.built(plan.collection.shards)
+    built.check(plan.limit)
+    run_steps(steps[1:], "quickstart")
+    return built
+
+
 def main() -> None:
     """Plan, print the plan, run the steps, show the report."""
     parser = command_parser(__doc__)
@@ -245,11 +262,11 @@ def main() -> None:
         plan.collection.check(now, rebuild=arguments.rebuild)
         print(describe(plan, seen, fitted.notes), flush=True)
         if arguments.dry_run:
-            print("\n".join(["", *(typed(argv) for step in plan.steps() for argv in step)]))
+            print("\n".join(["", *(typed(argv) for step in plan.steps(rebuild=arguments.rebuild) for argv in step)]))
             return
         if moved := plan.collection.prepare(now, rebuild=arguments.rebuild):
             print(f"note        {moved}", flush=True)
-        run_steps(plan.steps(), "quickstart")
+        seen = run_plan(plan, seen)
         page = plan.comparison.report("html").resolve()
         print(f"\ndone in {time.monotonic() - start:.0f} s. The report: {page}\nThe model: {plan.run.export}")
         report = EvalDir(plan.run.evaluation(EVALUATION_NAME) / "export")

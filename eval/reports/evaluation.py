@@ -15,6 +15,7 @@ from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
 from configs.protocol import ProtocolConfig
 from data_prep.class_names import load_class_list
+from data_prep.drops import drop_notes
 from data_prep.page_gallery import Gallery
 from data_prep.run_index import write_result
 from eval.metrics.accuracy import Rate, macro_accuracy
@@ -185,6 +186,7 @@ def _data_notes(config: EvalConfig) -> list[str]:
     try:
         shards = open_source(config)
         notes = [*check_classes(config, shards), *training_notes(config), *checkpoint_selection_notes(config)]
+        notes += drop_notes(config.source, shards.manifest.drops, shards.manifest.records)
         return [*notes, *frequency_notes(config, shards.manifest.class_names)]
     except UserError:  # the answers alone may be on this machine
         return []

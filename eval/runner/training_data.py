@@ -8,6 +8,8 @@ from configs.load import load_config
 from configs.run import RunConfig
 from configs.run_dir import run_of
 from configs.shard_dir import ShardDir
+from data_prep.drops import drop_notes
+from data_prep.manifest import read_manifest
 from data_prep.source_match import open_shards
 from data_prep.train_test_check import SourceContent, mismatch_warnings
 from eval.runner.batching import open_source_named
@@ -32,6 +34,7 @@ def training_notes(config: EvalConfig) -> list[str]:
             else:
                 missing.append(name)
     notes = mismatch_warnings(training, [SourceContent.of(config.source, open_source_named(config, config.source))])
+    notes += [note for name in trained.train.sources for note in _left_out(trained, name)]
     notes += unread
     if missing:
         notes.append(
@@ -39,6 +42,15 @@ def training_notes(config: EvalConfig) -> list[str]:
             "images are also in them was not checked"
         )
     return notes
+
+
+def _left_out(run: RunConfig, name: str) -> list[str]:
+    """What the shards of a training source lack; empty if they are not here."""
+    folder = Path(run.data.shards) / name
+    if not ShardDir(folder).manifest.is_file():
+        return []
+    manifest = read_manifest(folder)
+    return drop_notes(name, manifest.drops, manifest.records)
 
 
 def probe_notes(config: EvalConfig) -> list[str]:

@@ -10,7 +10,8 @@ from PIL import Image
 from configs.base_models import base_model_overrides
 from configs.load import load_config
 from configs.run import RunConfig
-from launch import quickstart
+from data_prep import build
+from launch import photo_survey, quickstart
 from launch.photo_folder import Photos
 from launch.run_name import name_of
 from launch.small_folder import LEAST_STEPS, fit
@@ -120,18 +121,54 @@ def test_a_changed_folder_is_built_again_until_it_was_trained_and_never_replaces
     assert (code, "train.epochs 200 -> 77" in err, "--name photos-2" in err) == (2, True, True)
 
 
+def test_removed_shards_or_a_removed_run_do_not_make_a_folder_another_one(tmp_path: Path, run: Run) -> None:
+    folder = fill(tmp_path / "photos", "cat", "dog")
+    assert run(folder)[0] == 0
+    Path("shards/photos/quickstart.json").unlink()
+    assert run(folder)[0] == 0
+    Path("runs/photos/quickstart.json").unlink()
+    assert run(folder)[0] == 0
+    Path("shards/photos/quickstart.json").unlink()
+    Path("runs/photos/quickstart.json").unlink()
+    Path("runs/photos/config.yaml").write_text("name: of something else")
+    code, _, err = run(folder)
+    assert code == 2
+    assert "runs/photos: not made by a quickstart of this folder" in err
+    assert "--name photos-2" in err
+
+
 def test_another_folder_of_the_same_name_is_refused_with_a_free_name_only(tmp_path: Path, run: Run) -> None:
     first, second = (fill(tmp_path / where / "photos", "cat", "dog") for where in ("a", "b"))
     assert run(first)[0] == 0
     for arguments in ((second, "--dry-run"), (second, "--rebuild")):
         code, _, err = run(*arguments)
         assert code == 2
-        assert f"belong to another folder, {first}" in err or f"belongs to another folder, {first}" in err
+        assert f"shards/photos and runs/photos: of another folder, {first} (20 photographs in 2 classes)" in err
         assert "--name photos-2" in err
         assert "--rebuild" not in err
     assert run(second, "--name", "photos-2")[0] == 0
     moved = first.rename(tmp_path / "moved")
     assert run(moved, "--name", "photos")[0] == 0, "the same photographs in another place are the same collection"
+
+
+def test_in_a_large_folder_the_build_finds_what_does_not_decode_and_the_limit_holds_before_the_training(
+    tmp_path: Path, run: Run, started: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = fill(tmp_path / "photos", "cat", "dog")
+    for number in range(4):
+        (folder / f"cat/{number}.jpg").write_bytes((folder / f"cat/{number}.jpg").read_bytes()[:300])
+    monkeypatch.setattr(photo_survey, "THOROUGH", 5)
+
+    def really_build(steps: list[list[list[str]]], _: str) -> None:
+        started.extend(argv for step in steps for argv in step)
+        if "data_prep.build" in steps[0][0]:
+            build.main(steps[0][0][3:])
+
+    monkeypatch.setattr(quickstart, "run_steps", really_build)
+    code, out, err = run(folder)
+    assert "only their first bytes were checked" in out
+    assert (code, "4 of 20 photographs cannot be read (20%" in err) == (2, True)
+    assert [argv[2] for argv in started] == ["data_prep.build"]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +213,7 @@ def test_two_photographs_a_class_run_and_say_that_they_are_few(tmp_path: Path, r
     code, out, _ = run(fill(tmp_path / "photos", "cat", "dog", count=2))
     assert code == 0
     assert "batches of 2 in place of 16" in out
-    assert "a class has 1 training photographs; with fewer than 10 the result means little" in out
+    assert "a class has 1 training photograph; with fewer than 10 the result means little" in out
     assert "cost        training takes about" in out
 
 
@@ -253,7 +290,7 @@ def test_a_result_at_chance_says_what_to_try_and_prints_the_command_for_one_phot
     report.write_text('{"accuracy": {"value": 0.25}}')
     code, out, _ = run(folder, "--name", "mine")
     assert (code, "always answering" in out) == (0, False)
-    report.parents[3].rename("runs/mine")
+    report.parents[2].rename("runs/mine/eval")
     code, out, _ = run(folder, "--name", "mine")
     assert code == 0
     assert "Accuracy 25.0% of 4 test photographs; always answering cat: 50.0%" in out
