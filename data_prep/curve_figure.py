@@ -149,6 +149,9 @@ def readable_ticks(axes: "Axes", values: Sequence[float], *, logarithmic: bool) 
             low, high = min(values) / margin, max(values) * margin
             axes.set_ylim(low, high)
             axes.yaxis.set_major_locator(FixedLocator(log_ticks(low, high)))
+    elif values and min(values) == max(values):  # a level line between numbers that could have been measured
+        margin = abs(values[0]) * 0.1 or 1.0
+        axes.set_ylim(values[0] - margin if values[0] else 0.0, values[0] + margin)
     axes.yaxis.set_major_formatter("{x:g}")
 
 
@@ -159,7 +162,7 @@ def log_ticks(low: float, high: float) -> list[float]:
     ([0.5, 1.0, 2.0, 5.0, 10.0, 20.0], [1.0, 1.05, 1.1, 1.15], [1e-05, 0.001, 0.1, 10.0, 1000.0])
     """
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    for parts in ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3)):
+    for parts in ((1, 1.5, 2, 3, 4, 5, 7), (1, 2, 3, 5), (1, 2, 5), (1, 3)):
         ticks = [float(f"{part}e{power}") for power in range(first, last + 1) for part in parts]
         ticks = [tick for tick in ticks if low <= tick <= high]
         if len(ticks) < 4:

@@ -20,6 +20,8 @@ from configs.run_dir import RunDir, SweepDir
 from data_prep.atomic import write_bytes, write_json
 from data_prep.page import Block, Heading, Page, Text
 from data_prep.page_cards import Card, Cards, Link
+from data_prep.provenance import FINISHED
+from data_prep.run_ending import ending, total_steps
 from data_prep.run_search import MOST_ENTRIES, MOST_OF_FOLDER, Found, record_of_line, runs_folder_of, search
 
 NAME = "index.html"
@@ -135,11 +137,13 @@ def _cut_warning(folder: Path, found: Found) -> str:
 def _run_card(run: RunDir, folder: Path, pages: list[Path]) -> Card:
     records = list(sampled_records(run.metrics))
     losses = [float(record["loss"]) for record in records if isinstance(record.get("loss"), int | float)]
-    facts = [("last written", _moment(_written(run)))]
+    facts, ended = [("last written", _moment(_written(run)))], ending(run)
+    facts += [("state", ended)] if ended else []
     if records:
         last = records[-1]
         epoch = f", epoch {last['epoch']:.4g}" if isinstance(last.get("epoch"), int | float) else ""
-        facts.append(("step", f"{last.get('step', '?')}{epoch}"))
+        of = "" if ended in ("", FINISHED) or (total := total_steps(run, records)) is None else f" of {total:,}"
+        facts.append(("step", f"{last.get('step', '?')}{of}{epoch}"))
     else:
         facts.append(("step", "none yet"))
     if losses:

@@ -21,7 +21,7 @@ from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
 from configs.run_dir import ExportDir, RunDir, run_of, step_name, step_of
 from data_prep.atomic import atomic_folder, write_bytes
-from data_prep.run_index import read_result
+from data_prep.run_index import listed, read_result
 from eval.run import report
 from eval.runner.arguments import add_processes, add_protocol_argument, eval_config_of
 from eval.runner.batching import Share
@@ -46,8 +46,16 @@ def best_report(reports: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     return max(reports, key=lambda report: float(report["accuracy"]["value"]))
 
 
-def export_choice(run: RunDir, best: Mapping[str, Any], measured: int) -> dict[str, Any]:
+def as_good(reports: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> list[str]:
+    """The labels of the other `reports` with the accuracy of `best`."""
+    equal = [report["label"] for report in reports if report["accuracy"]["value"] == best["accuracy"]["value"]]
+    return [label for label in equal if label != best["label"]]
+
+
+def export_choice(run: RunDir, best: Mapping[str, Any], measured: int, equal: int = 1) -> dict[str, Any]:
     """Copy the export of the checkpoint of `best` to the run's export; returns its record.
+
+    `equal` of the `measured` checkpoints have its accuracy.
 
     Raises `RunError` if `best` is not about a checkpoint, or the checkpoint's export is gone.
     """
@@ -59,6 +67,7 @@ def export_choice(run: RunDir, best: Mapping[str, Any], measured: int) -> dict[s
         "value": best["accuracy"]["value"],
         "items": {best["source"]: best["accuracy"]["n"]},
         "measured": measured,
+        "equal": equal,
     }
     source = run.export_of(step)
     if not ExportDir(source).record.is_file():
@@ -102,10 +111,17 @@ def main(argv: Sequence[str] | None = None) -> None:
             report(config, folders)
         reports = [read_result(folder.report("json")) for folder in folders]
         best = best_report(reports)
-        export_choice(run, best, len(reports))
+        others = as_good(reports, best)
+        export_choice(run, best, len(reports), 1 + len(others))
     except UserError as error:
         exit_on_user_error(error)
-    print(f"exported {best['label']} to {run.export}: chosen on {best['accuracy']['n']:,} items of {best['source']}")
+    tie = (
+        f"; {listed(others)} {'is' if len(others) == 1 else 'are'} as good, and the earliest was taken"
+        if others
+        else ""
+    )
+    number = f"{best['accuracy']['n']:,} items of {best['source']}"
+    print(f"exported {best['label']} to {run.export}: chosen on {number}{tie}")
 
 
 if __name__ == "__main__":

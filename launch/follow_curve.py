@@ -15,7 +15,7 @@ from data_prep.atomic import write_bytes
 from data_prep.curve_figure import Curve, curve_figure
 from data_prep.page import Block, Figure, Heading, Page, Table, Text
 from data_prep.page_charts import Bar, dots
-from data_prep.run_index import write_page
+from data_prep.run_index import listed, write_page
 
 Point = Mapping[str, Any]
 """`step`, the accuracy's `value`, `low`, `high`, `n`, and the numbers of `failed` and `missing` items."""
@@ -57,7 +57,7 @@ def write_curve(run: RunDir, evaluation: str, skipped: Mapping[int, str]) -> Pat
     best = best_point(points)
     summary = "no checkpoint evaluated yet"
     if points and best:
-        summary = f"step {points[-1]['step']:,}: {describe(points[-1])}; best step {best['step']:,}: {describe(best)}"
+        summary = f"step {points[-1]['step']:,}: {describe(points[-1])}; {_best_words(points, best)}"
     values = {
         "evaluation": evaluation,
         "summary": summary,
@@ -68,6 +68,17 @@ def write_curve(run: RunDir, evaluation: str, skipped: Mapping[int, str]) -> Pat
     write_bytes(folder.accuracy("json"), (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode())
     write_page(folder.accuracy("html"), _page(run, evaluation, points, skipped, summary))
     return folder.accuracy("html")
+
+
+def _best_words(points: Sequence[Point], best: Point) -> str:
+    """The best step, or how many are as good."""
+    compared = comparable(points)
+    equal = [f"{point['step']:,}" for point in compared if point["value"] == best["value"]]
+    if len(equal) == 1:
+        return f"best step {equal[0]}: {describe(best)}"
+    if len(equal) == len(compared):
+        return f"all {len(equal)} comparable steps are equally good"
+    return f"best steps, equally good, {listed(equal)}: {describe(best)}"
 
 
 def describe(point: Point) -> str:
@@ -82,9 +93,7 @@ def describe(point: Point) -> str:
 
 
 def _page(run: RunDir, evaluation: str, points: Sequence[Point], skipped: Mapping[int, str], summary: str) -> Page:
-    blocks: list[Block] = [
-        Text(f"{run.root.name}, evaluated as {evaluation} while it trains. {summary[:1].upper()}{summary[1:]}.")
-    ]
+    blocks: list[Block] = [Text(f"{run.root.name}, evaluated as {evaluation}. {summary[:1].upper()}{summary[1:]}.")]
     if len(points) > len(comparable(points)):
         text = "Some checkpoints were evaluated on other numbers of items, or not completely: they are not comparable."
         blocks.append(Text(text, warning=True))

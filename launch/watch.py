@@ -17,10 +17,9 @@ from typing import Any
 from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import RunError, UserError
 from configs.eval_dir import EvalDir
-from configs.load import load_config
-from configs.run import RunConfig
 from configs.run_dir import RunDir
 from configs.words import counted
+from data_prep.run_ending import total_steps
 from data_prep.run_search import record_of_line
 from launch.run_state import MEDIAN_STEPS, run_state
 
@@ -91,22 +90,6 @@ def eta_text(metrics: list[Record], total: int | None) -> str:
         return ""
     seconds = round(left * statistics.median(durations))
     return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
-
-
-def total_steps(run: RunDir, metrics: list[Record]) -> int | None:
-    """The run's number of optimizer steps, or None before its first step.
-
-    A step is the same part of every epoch, so `step / epoch` of any line is the number of steps of one epoch.
-    """
-    done = [record for record in metrics if _is_number(record.get("step")) and _is_number(record.get("epoch"))]
-    if not done or not done[-1]["epoch"] > 0:
-        return None
-    try:
-        train = load_config(RunConfig, run.config)[0].train
-    except UserError:
-        return None  # without a readable config only the ETA is missing
-    steps: int = train.epochs * round(done[-1]["step"] / done[-1]["epoch"])
-    return min(steps, train.max_steps or steps)
 
 
 def state(run: RunDir) -> list[str]:

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 
 from configs.errors import DataError, RunError, UserError
 from data_prep.provenance import FINISHED, StartLog
-from train.checkpoints.best import evaluation_choice
+from train.checkpoints.chosen import evaluation_choice
 from train.checkpoints.reading import open_checkpoint
 from train.distributed.rendezvous import WaitStopped, rank_and_size
 from train.distributed.world import World, all_gather_objects, run_on_main, start_world, stop_world

@@ -19,6 +19,7 @@ from configs.protocol import UNCLASSED
 from configs.run import RunConfig
 from configs.run_dir import ExportDir, RunDir
 from data_prep.provenance import read_starts
+from train.checkpoints.chosen import choice_phrase
 from train.models.fingerprint import model_identity
 from train.models.model_folder import read_object
 
@@ -183,7 +184,7 @@ def _training(config: RunConfig, record: Mapping[str, Any], run: RunDir) -> str:
         ("peak learning rate of the projector", str(config.optim.lr_projector)),
     ]
     if chosen := record.get("chosen"):
-        rows.append(("checkpoint", f"the best of {chosen['measured']} measurements by {chosen['by']}"))
+        rows.append(("checkpoint", choice_phrase(chosen)))
     if starts := read_starts(run.provenance):
         last = starts[-1]
         versions = ", ".join(f"{name} {version}" for name, version in last.get("packages", {}).items())

@@ -64,7 +64,9 @@ def write_summary(paths: OutputPaths, reports: Sequence[Mapping[str, Any]]) -> s
     ]
     table = Table(("model", "accuracy", "95 % interval", "n", "no answer"), rows, numeric=frozenset(range(1, 5)))
     note = "The best was chosen on these items, so its accuracy here is a little too high; report it on others."
-    text = Page(f"{best['name']}: {best['label']} is the best of {len(reports)}", [table, Text(note)]).markdown()
+    equal = sum(main_number(report)["value"] == main_number(best)["value"] for report in reports)
+    which = "is the best of" if equal == 1 else f"is the first of {equal} equally good ones among"
+    text = Page(f"{best['name']}: {best['label']} {which} {len(reports)}", [table, Text(note)]).markdown()
     values = {
         "name": best["name"],
         "best": best["label"],

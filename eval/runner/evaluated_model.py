@@ -15,6 +15,7 @@ from configs.load import load_config
 from configs.run import RunConfig
 from configs.run_dir import ExportDir, run_of
 from eval.runner.changed_settings import short
+from train.checkpoints.chosen import choice_phrase
 from train.models.fingerprint import model_identity
 from train.models.model_folder import read_object
 
@@ -96,7 +97,7 @@ def checkpoint_selection_notes(config: EvalConfig) -> list[str]:
     if not (chosen := values.get("chosen")):
         return []
     items = " and ".join(f"{count:,} items of {source}" for source, count in chosen["items"].items())
-    text = f"step {values['step']} is the best of {chosen['measured']} measurements by {chosen['by']} on {items}"
+    text = f"step {values['step']} is {choice_phrase(chosen)} on {items}"
     return (
         [f"{text}, which this evaluation asks about too: the accuracy is optimistic"]
         if config.source in chosen["items"]

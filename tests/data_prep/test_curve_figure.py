@@ -5,9 +5,10 @@ import math
 import re
 
 import pytest
+from matplotlib.figure import Figure
 
 from data_prep import curve_figure as module
-from data_prep.curve_figure import Curve, Mark, curve_figure, log_ticks
+from data_prep.curve_figure import Curve, Mark, curve_figure, log_ticks, readable_ticks
 
 SPIKY = Curve("talk <b>", [(step, 9.0 if step == 40 else 2 + math.sin(step)) for step in range(1, 101)])
 
@@ -47,6 +48,22 @@ def test_a_logarithmic_axis_has_several_ticks_whatever_it_spans(span):
     ticks = log_ticks(*span)
     assert 3 <= len(ticks) <= 9
     assert span[0] <= ticks[0] < ticks[-1] <= span[1]
+
+
+@pytest.mark.parametrize("last", [3.4, 3.6, 2.1, 0.35, 1.05])
+@pytest.mark.parametrize("first", [5.5, 9.0, 12.0, 16.0, 60.0])
+def test_the_lowest_tick_of_a_loss_is_near_its_end(first, last):
+    low, high = last / 1.02, first * 1.02
+    assert math.log(log_ticks(low, high)[0] / low) <= 0.4 * math.log(high / low)
+    assert log_ticks(3.6, 16.0)[0] == 4.0
+
+
+@pytest.mark.parametrize(("value", "axis"), [(0.0, (0.0, 1.0)), (50.0, (45.0, 55.0))])
+def test_a_level_line_has_an_axis_of_possible_values(value, axis):
+    axes = Figure().subplots()
+    axes.plot([1, 2], [value, value])
+    readable_ticks(axes, [value, value], logarithmic=False)
+    assert axes.get_ylim() == axis
 
 
 @pytest.mark.slow

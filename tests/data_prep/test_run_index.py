@@ -65,6 +65,25 @@ def test_what_is_doubtful_about_an_accuracy_is_said(runs):
     assert "report.json is damaged" in text
 
 
+def test_a_run_that_was_interrupted_is_not_taken_for_a_finished_one(runs):
+    def state(**start: object) -> str:
+        file.write_text(json.dumps([{"start": "2026-01-01T00:00:00Z"} | start]))
+        return index_page(runs).markdown()
+
+    run = runs / "a 100% #1"
+    file = run / "provenance.json"
+    (run / "config.yaml").write_text(
+        "name: x\ndata: {sources: {a: {reader: image_folder, path: a}}}\nmodel: {base: b}\n"
+        "train: {sources: [a], epochs: 3}\n"
+    )
+    (run / "metrics.jsonl").write_text('{"step": 41, "epoch": 0.336, "loss": 1.0}\n')
+    said = state(end=None, outcome=None)
+    assert "no end recorded: interrupted, or training on another machine" in said and "41 of 366, epoch" in said
+    assert "not finished: RunError: nan" in state(end="2026-01-01T00:01:00Z", outcome="RunError: nan")
+    said = state(end="2026-01-01T00:01:00Z", outcome="finished")
+    assert "state finished" in said and "41, epoch" in said
+
+
 def test_a_comparison_beside_the_runs_updates_their_index(runs):
     (runs / "table").mkdir()
     assert update_index(runs / "table") == runs / "index.html"

@@ -58,6 +58,21 @@ def test_the_highest_accuracy_is_chosen_and_of_equal_ones_the_first():
     assert best_report([report_of(step) for step in ACCURACIES])["label"] == step_name(4)
 
 
+def test_a_tie_is_said_when_it_is_resolved_and_at_every_number_of_that_export(run, tmp_path, monkeypatch, capsys):
+    folders = []
+    for step in ACCURACIES:
+        folders.append(EvalDir(run.evaluation("pets_test") / step_name(step)))
+        folders[-1].root.mkdir(parents=True)
+        values = report_of(step) | {"items": {"missing": 0}}
+        folders[-1].report("json").write_text(json.dumps(values))
+    main(["--config", str(write_evaluation(tmp_path, run)), "--stored"])
+    assert "16 items of pets; step-00000006 is as good, and the earliest was taken" in capsys.readouterr().out
+    (note,) = checkpoint_selection_notes(evaluation(tmp_path, run))
+    assert note.startswith(
+        "step 4 is the earliest of 2 equally good ones among 4 measurements by accuracy in pets_test"
+    )
+
+
 def test_checkpoints_with_different_items_are_not_compared():
     with pytest.raises(RunError, match=r"different numbers of answered items: step-00000002 16, step-00000004 9"):
         best_report([report_of(2), report_of(4, n=9)])
@@ -71,7 +86,7 @@ def test_the_chosen_checkpoint_becomes_the_export_and_says_on_what_it_was_chosen
     record = json.loads((run.export / "export.json").read_text())
     assert (record["step"], record["base"]) == (4, "hub/model")
     assert record["chosen"] == {
-        "by": "accuracy in pets_test", "value": 0.75, "items": {"pets": 16}, "measured": 4,
+        "by": "accuracy in pets_test", "value": 0.75, "items": {"pets": 16}, "measured": 4, "equal": 1,
     }  # fmt: skip
     assert json.loads((run.export_of(4) / "export.json").read_text())["chosen"] is None
     with pytest.raises(RunError, match="export is no checkpoint"):

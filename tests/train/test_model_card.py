@@ -180,7 +180,7 @@ def test_the_header_has_base_tags_and_the_scores_of_this_export(run: RunDir) -> 
 
 def test_answers_to_questions_are_not_called_image_classification(run: RunDir) -> None:
     file = run.evaluation("open_world") / "export" / "report.json"
-    values = report("short_answers")
+    values = report("short_answers", run.export)
     file.write_text(json.dumps(values | {"protocol": values["protocol"] | {"task": "vqa"}}))
     _, header, body = model_card(run, run.export).split("---\n", 2)
     result = yaml.safe_load(header)["model-index"][0]["results"][1]

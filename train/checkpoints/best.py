@@ -8,17 +8,13 @@ import json
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from configs.errors import RunError
-from configs.run_dir import CheckpointDir, ExportDir, RunDir
+from configs.run_dir import CheckpointDir, RunDir
 from configs.saving import CheckpointConfig
+from train.checkpoints.chosen import HELD_OUT_LOSS
 from train.checkpoints.reading import steps_present
-from train.models.model_folder import read_object
-
-HELD_OUT_LOSS = "held-out loss"
-"""What `chosen` of export.json names where training chose the checkpoint; an evaluation names itself."""
 
 
 @dataclass
@@ -98,16 +94,3 @@ def choice_record(run: RunDir, step: int) -> dict[str, Any] | None:
     if best is None or best["step"] != step:
         return None
     return {"by": HELD_OUT_LOSS, "value": best["loss"], "items": best["items"], "measured": best["measured"]}
-
-
-def evaluation_choice(export: Path) -> str:
-    """Of an export that an evaluation chose (`eval.choose`), the step and by what, as a phrase; empty for others.
-
-    Raises `ConfigError` if its record is damaged.
-    """
-    file = ExportDir(export).record
-    record = read_object(file) if file.is_file() else {}
-    chosen = record.get("chosen") or {}
-    if chosen.get("by", HELD_OUT_LOSS) == HELD_OUT_LOSS:
-        return ""
-    return f"step {record['step']}, which was chosen by {chosen['by']}"
