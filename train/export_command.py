@@ -10,10 +10,10 @@ from typing import Any
 from configs.command_line import exit_on_user_error
 from configs.errors import RunError, UserError
 from configs.run_dir import ExportDir, RunDir
-from train.checkpoints.chosen import evaluation_choice
 from train.checkpoints.reading import steps_present
 from train.exported_model import checkpoint_to_export, default_output, export_checkpoint, is_export_of
 from train.model_card import write_model_card
+from train.models.export_choice import evaluation_choice
 from train.push import check_repository, push
 
 

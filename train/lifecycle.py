@@ -12,13 +12,13 @@ from safetensors import SafetensorError
 
 from configs.errors import DataError, RunError, UserError
 from data_prep.provenance import FINISHED, StartLog
-from train.checkpoints.chosen import evaluation_choice
 from train.checkpoints.reading import open_checkpoint
 from train.distributed.rendezvous import WaitStopped, rank_and_size
 from train.distributed.world import World, all_gather_objects, run_on_main, start_world, stop_world
 from train.exported_model import export_checkpoint
 from train.loggers.jsonl import iter_records
 from train.loggers.types import make_event
+from train.models.export_choice import evaluation_choice
 from train.plan import RunPlan
 from train.spikes.outcome import losses_above_start, trained_anything
 from train.spikes.policy import EXIT_CODE

@@ -19,7 +19,7 @@ from configs.protocol import UNCLASSED
 from configs.run import RunConfig
 from configs.run_dir import ExportDir, RunDir
 from data_prep.provenance import read_starts
-from train.checkpoints.chosen import choice_phrase
+from train.models.export_choice import choice_phrase
 from train.models.fingerprint import model_identity
 from train.models.model_folder import read_object
 

@@ -15,7 +15,7 @@ from configs.load import load_config
 from configs.run import RunConfig
 from configs.run_dir import ExportDir, run_of
 from eval.runner.changed_settings import short
-from train.checkpoints.chosen import choice_phrase
+from train.models.export_choice import choice_phrase
 from train.models.fingerprint import model_identity
 from train.models.model_folder import read_object
 

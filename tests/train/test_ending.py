@@ -12,7 +12,7 @@ import torch
 import train.exported_model
 from configs.errors import ConfigError, DataError, RunError
 from configs.load import to_yaml
-from configs.run_dir import RunDir
+from configs.run_dir import ExportDir, RunDir
 from configs.saving import CheckpointConfig
 from train import lifecycle
 from train.build import build_components
@@ -69,11 +69,15 @@ def _signals_stay(monkeypatch):
     monkeypatch.setattr(signals, "ignore", lambda: None)
 
 
-def test_an_older_checkpoint_is_not_exported_in_place_of_a_damaged_last_one(trainer, monkeypatch):
+def test_an_older_checkpoint_is_not_exported_in_place_of_a_damaged_last_one(trainer, monkeypatch, capsys):
     exported = []
     monkeypatch.setattr(lifecycle, "export_checkpoint", lambda run, checkpoint, output: exported.append(checkpoint))
+    chosen = ExportDir(trainer.plan.run.export).record
+    chosen.parent.mkdir()
+    chosen.write_text(json.dumps({"step": 4, "chosen": {"by": "accuracy in pets"}}))
     lifecycle._export(trainer)
     assert [checkpoint.step for checkpoint in exported] == [8]
+    assert "in place of step 4, which was chosen by accuracy in pets" in capsys.readouterr().out, "never in silence"
     file = trainer.plan.run.checkpoint(8) / "weights.safetensors"
     data = bytearray(file.read_bytes())
     data[-1] ^= 1

@@ -13,8 +13,8 @@ from typing import Any
 from configs.errors import RunError
 from configs.run_dir import CheckpointDir, RunDir
 from configs.saving import CheckpointConfig
-from train.checkpoints.chosen import HELD_OUT_LOSS
 from train.checkpoints.reading import steps_present
+from train.models.export_choice import HELD_OUT_LOSS
 
 
 @dataclass

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.run_dir import ExportDir
+from configs.words import counted
 from train.models.model_folder import read_object
 
 HELD_OUT_LOSS = "held-out loss"
@@ -32,4 +33,4 @@ def choice_phrase(chosen: Mapping[str, Any]) -> str:
     """
     equal = chosen.get("equal", 1)
     first = "the best of" if equal == 1 else f"the earliest of {equal} equally good ones among"
-    return f"{first} {chosen['measured']} measurements by {chosen['by']}"
+    return f"{first} {counted(chosen['measured'], 'measurement')} by {chosen['by']}"
