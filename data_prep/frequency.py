@@ -174,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         content = {"class_names": names, "rules": {rule: _values(by_source) for rule, by_source in counts.items()}}
         atomic.write_json(arguments.output, content)
     for rule, by_source in counts.items():
-        print(f"counted by rule {rule}\n{table(names, by_source)}")
+        print(f"counted by rule {rule}\n{table(names, by_source)} (rule {rule})")
 
 
 def _values(counts: Mapping[str, Counts]) -> dict[str, dict[str, list[int]]]:

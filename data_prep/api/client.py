@@ -84,8 +84,9 @@ class Endpoint:
         except ValueError:
             whole = False
         if not whole or "@" in parts.netloc or parts.query:
+            wrong = "is not a usable address" if address else "is not set"
             raise ConfigError(
-                f"the environment variable {config.url_env} is not a usable address; set it to one like "
+                f"the environment variable {config.url_env} {wrong}; set it to one like "
                 "https://host/v1, without user, password or query, or choose an api.provider"
             )
         key = environment.get(config.key_env, "").strip()

@@ -140,8 +140,10 @@ def _named(protocol: ProtocolConfig, own: float | None, convention: bool) -> str
 def _fitted(found: CandidateScores) -> Mapping[str, Any]:
     """The temperature fitted on one half of the items, and the confidences of the other half; or why there is none."""
     halves = found.fitting, ~found.fitting
-    if min(int(half.sum()) for half in halves) < LEAST_FITTED:
-        return {"reason": f"{len(found.fitting):,} items are too few: each half needs {LEAST_FITTED}"}
+    sizes = [int(half.sum()) for half in halves]
+    if min(sizes) < LEAST_FITTED:
+        parts = f"the halves, drawn by the items' ids, have {sizes[0]:,} and {sizes[1]:,}"
+        return {"reason": f"{sum(sizes):,} items are too few: {parts}, and each needs {LEAST_FITTED}"}
     temperature = fit_temperature(found.scores[halves[0]], found.labels[halves[0]])
     if temperature is None:
         return {"reason": "no temperature is best: all labels of that half have the best score, or none is favoured"}

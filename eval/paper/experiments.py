@@ -99,8 +99,8 @@ GENERAL = {
 
 NOT_OURS = {
     "GPT4 and others": "models behind an API: a call each with --model api:NAME",
-    "table5/human": "needs people",
-    "figure5": "loss curves: drawn on the scoreboard from the metrics.jsonl of the runs it is given",
+    "people in Table 5": "needs people",
+    "Figure 5": "loss curves: drawn on the scoreboard from the metrics.jsonl of the runs it is given",
 }
 """Experiments of the paper that are not evaluations of one model, and what to do instead."""
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from configs.errors import ConfigError, DataError
+from configs.command_line import build_command
+from configs.errors import BUILD_SHARDS, ConfigError, DataError
 from configs.evaluation import EvalConfig, is_api
 from configs.load import load_config
 from configs.probe import TABLE_3
@@ -100,7 +101,9 @@ def open_dataset(name: str, request: Request) -> Dataset:
     try:
         shards = open_source(config)
     except DataError as error:
-        return Dataset(config.name, config, None, str(error))
+        return Dataset(
+            config.name, config, None, str(error).replace(BUILD_SHARDS, build_command(file, None, request.overrides))
+        )
     protocol = config.protocol
     if (
         protocol.task not in ("multiple_choice", *GENERAL)

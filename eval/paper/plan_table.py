@@ -22,7 +22,8 @@ def plan_table(planned: Sequence[Planned]) -> str:
         open_questions = f"{left:,}" if row.runs_model else ""
         counts = f"{questions:>9} {open_questions:>8}"
         lines.append(f"{row.dataset:<{width}} {row.row.key:<15} {row.row.tables:<26} {counts}  {_how(row)}")
-    lines += [f"{'':<{width}} {name:<15} {'':<26} {'':>9} {'':>8}  not run: {why}" for name, why in NOT_OURS.items()]
+    others = "; ".join(f"{name} ({why})" for name, why in NOT_OURS.items())
+    lines.append(f"of the paper's other numbers, no row is an evaluation of this model: {others}")
     lines.append(
         f"forward passes to run (without probing): {forwards:,}; without sharing (every row run separately, one "
         f"forward pass per class name): {separate:,} forward passes"

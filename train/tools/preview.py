@@ -97,11 +97,14 @@ def _shuffling(plan: RunPlan) -> str:
         return "order             that of LLaVA's sampler: batches with or without images, grouped by number of words"
     by_source = [shards.labels for shards in plan.sources.sets]
     labels = np.concatenate([np.where(some < 0, -1, some + (n << 32)) for n, some in enumerate(by_source)])
-    first = labels[EpochOrder.of(mixture, plan.config.seed, 0).positions[: mixture.block]]
+    positions = EpochOrder.of(mixture, plan.config.seed, 0).positions
+    first = labels[positions[: mixture.block]]
     classes, known = len(np.unique(first[first >= 0])), len(np.unique(labels[labels >= 0]))
     line = f"shuffled          {sum(map(len, mixture.shards)):,} shards, then samples in blocks of {mixture.block:,}"
     line += f" (the first holds {classes:,} of {known:,} classes)" if known else ""
-    if classes < FEW_CLASSES * known:
+    if mixture.block >= len(positions):
+        line += "; that is a whole epoch, in which train.shares has no more classes" if classes < known else ""
+    elif classes < FEW_CLASSES * known:
         line += "; parts of an epoch would be about few classes each: raise train.shuffle_block"
     return line + _cache_advice(plan)
 

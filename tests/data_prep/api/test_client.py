@@ -140,6 +140,7 @@ def test_an_address_that_cannot_be_called_is_refused_unquoted(address):
     with pytest.raises(ConfigError, match="OPENAI_BASE_URL") as caught:
         Endpoint.of(ApiConfig(), {"OPENAI_BASE_URL": address})
     assert "secret-pass" not in str(caught.value)
+    assert ("is not a usable address" if address else "is not set") in str(caught.value)
 
 
 def test_a_key_in_the_configuration_is_refused_unquoted():

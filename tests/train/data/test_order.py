@@ -149,6 +149,8 @@ def test_the_dry_run_warns_about_blocks_of_few_classes_and_of_a_cache_too_small_
 
     assert shuffled().endswith("classes)")
     assert "few classes each: raise train.shuffle_block" in shuffled("train.shuffle_block=4")
+    fewer = shuffled("train.shares={pictures: 0.1, talk: 0.9}")
+    assert fewer.endswith("that is a whole epoch, in which train.shares has no more classes"), fewer
     there = (f"data.shards=file://{training_setup.root}/shards", f"data.cache_dir={tmp_path}")
     assert shuffled(*there).endswith("classes)")
     small = (*there, "data.cache_gib=1.0e-5")
