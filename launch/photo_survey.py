@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 
@@ -51,6 +52,7 @@ class Survey:
     notes: tuple[str, ...]
     content: str
     decoded: bool
+    example: Path | None  # a photograph of the test
 
     def built(self, shards: Path) -> "Survey":
         """The same with what the build found, which decodes every file. Raises `DataError` for damaged shards."""
@@ -154,7 +156,12 @@ def survey(photos: Photos, data: DataConfig) -> Survey:
         notes=sources["train"].notes,
         content=digest.hexdigest(),
         decoded=decoded,
+        example=next((one.image for one in records["test"] if isinstance(one, Sample) and _opens(one.image)), None),
     )
+
+
+def _opens(image: object) -> TypeGuard[Path]:
+    return isinstance(image, Path) and file_fault(image) is None
 
 
 _Seen = tuple[str, int, int]

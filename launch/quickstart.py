@@ -40,7 +40,7 @@ from launch.collection import Collection, record_of
 from launch.photo_folder import Photos, folder_of, natural_count
 from launch.photo_survey import LEFT_OUT, Survey, survey
 from launch.preflight import run_folder
-from launch.quickstart_result import result_lines
+from launch.quickstart_result import result_lines, unwritable
 from launch.run_name import name_of
 from launch.small_folder import FEW, Fitted, fit
 from launch.steps import Step, run_steps, typed
@@ -137,6 +137,7 @@ def describe(plan: Quickstart, seen: Survey, notes: Sequence[str]) -> str:
     ]
     lines += [f"left out    {line}" for line in seen.left_out_lines()]
     lines += [f"warning     {warning}" for warning in seen.warnings()]
+    lines += [f"warning     {text}"] if (text := unwritable(seen, plan.config)) else []
     lines += [f"fitted      {note}" for note in notes]
     fewest = min(filter(None, seen.parts["train"].counts.values()))
     if fewest < FEW:

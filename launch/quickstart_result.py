@@ -9,7 +9,10 @@ from configs.run import RunConfig
 from configs.run_dir import RunDir
 from data_prep.prompts import classification_prompt
 from data_prep.run_index import read_result
+from data_prep.spelling import changed_names
 from launch.photo_survey import Survey
+
+SHOWN = 3  # names in a message
 
 
 def result_lines(seen: Survey, config: RunConfig, evaluation: EvalDir, shards: Path, run: RunDir) -> Iterator[str]:
@@ -21,9 +24,26 @@ def result_lines(seen: Survey, config: RunConfig, evaluation: EvalDir, shards: P
         yield line if number else f"\nLeft out: {line}"
     yield from _advice(seen, config, evaluation)
     yield "\nOne photograph, with the classes of this training:"
-    command = ["python", "-m", "eval.class_scoring", "--model", str(run.root), "--image", "photo.jpg"]
+    command = ["python", "-m", "eval.class_scoring", "--model", str(run.root), "--image", str(seen.example)]
     prompt = classification_prompt(config.data.prompt)
     yield shlex.join([*command, "--prompt", prompt, "--classes", str(shards / "train")])
+
+
+def unwritable(seen: Survey, config: RunConfig) -> str:
+    """Which class names the base's tokenizer cannot write, so that no answer is right; empty if there is none."""
+    changed = changed_names(Path(config.model.base), seen.classes)
+    if not changed:
+        return ""
+    examples = ", ".join(f"{name} becomes {written}" for name, written in list(changed.items())[:SHOWN])
+    return (
+        f"the base cannot write {len(changed):,} of {len(seen.classes):,} folder names ({examples}); no answer about "
+        "them is right: rename these folders, with English words of letters a to z, or take --base llava-1.5-7b"
+    )
+
+
+def _names(seen: Survey, config: RunConfig) -> str:
+    short = "folder names that are short and say what is seen: they are the answers, word by word"
+    return f"other folder names: {text}" if (text := unwritable(seen, config)) else short
 
 
 def _advice(seen: Survey, config: RunConfig, evaluation: EvalDir) -> Iterator[str]:
@@ -41,6 +61,6 @@ def _advice(seen: Survey, config: RunConfig, evaluation: EvalDir) -> Iterator[st
     fewest = min(filter(None, seen.parts["train"].counts.values()))
     yield "The model has not learned the classes. What to try, with --name NAME for a training next to this one:"
     yield f"  more photographs: the smallest class has {fewest} for the training; 50 or more a class are a good start"
-    yield "  folder names that are short and say what is seen: they are the answers, word by word"
+    yield f"  {_names(seen, config)}"
     yield f"  more epochs, as long as the held-out loss falls: --set train.epochs={3 * config.train.epochs}"
     yield "  a larger base, on a machine with a GPU: --base llava-1.5-7b"

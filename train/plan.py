@@ -16,8 +16,8 @@ from configs.errors import ConfigError, DataError
 from configs.model import TRAINING_TEMPLATES
 from configs.run import RunConfig
 from configs.run_dir import RunDir
+from data_prep.spelling import spelling_notes
 from data_prep.train_test_check import mismatch_warnings
-from train.chat.spelling import spelling_notes
 from train.chat.tokenizer import load_tokenizer
 from train.data.class_weights import ClassWeights, class_weights
 from train.data.collate import ExampleBuilder, ExampleSet

@@ -12,10 +12,10 @@ from configs.run_dir import run_of
 from data_prep.class_matching import ClassDifference, class_counts, shortened
 from data_prep.class_names import load_class_list
 from data_prep.shards import ShardSet
+from data_prep.spelling import changed_names, spelling_notes
 from eval.runner.batching import items_of
 from eval.runner.candidate_check import candidate_notes
 from eval.tasks.synonyms import load_synonyms
-from train.chat.spelling import changed_names, spelling_notes
 
 NO_CLASS_LIST = ("multiple_choice", "hidden_states")
 """Tasks that do not use protocol.classes."""

@@ -295,6 +295,20 @@ def test_a_result_at_chance_says_what_to_try_and_prints_the_command_for_one_phot
     assert code == 0
     assert "Accuracy 25.0% of 4 test photographs; always answering cat: 50.0%" in out
     assert "--set train.epochs=600" in out
-    command = "--model runs/mine --image photo.jpg --prompt 'What type of object is in this photo?'"
-    assert command in out
+    image = out.partition("--image ")[2].split()[0]
+    assert Path(image).parent.parent == folder
+    assert f"--model runs/mine --image {image} --prompt 'What type of object is in this photo?'" in out
     assert "--classes shards/mine/train" in out
+
+
+def test_folder_names_that_the_base_cannot_write_are_named_before_the_training(tmp_path: Path, run: Run) -> None:
+    folder = fill(tmp_path / "photos", "Käfer", "cat", "cat & dog")
+    code, out, _ = run(folder, "--dry-run")
+    assert code == 0
+    assert "warning     the base cannot write 2 of 3 folder names (Käfer becomes <unk>, cat & dog becomes " in out
+    assert "or take --base llava-1.5-7b" in out
+    assert run(folder)[0] == 0
+    report = Path("runs/photos/eval/image_folder_open_world/export/report.json")
+    report.parent.mkdir(parents=True)
+    report.write_text('{"accuracy": {"value": 0.0}}')
+    assert "other folder names: the base cannot write 2 of 3" in run(folder)[1]

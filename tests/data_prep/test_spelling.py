@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from train.chat.spelling import changed_names, spelling_notes
+from data_prep.spelling import changed_names, spelling_notes
 
-TINY = Path(__file__).resolve().parents[3] / "train" / "assets" / "tiny_llava"
+TINY = Path(__file__).resolve().parents[2] / "train" / "assets" / "tiny_llava"
 
 
 def test_the_small_model_changes_unknown_characters_and_spaces_around_punctuation():
