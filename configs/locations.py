@@ -45,5 +45,11 @@ def is_hub_id(model: str) -> bool:
 
 def check_model_location(model: str) -> None:
     """Raise `ConfigError` unless `model` is a folder here or can be a repository of the model hub."""
-    if not Path(model).is_dir() and not is_hub_id(model):
+    folder = Path(model)
+    if not folder.is_dir() and len(folder.parts) == 2 and folder.parts[0] == "runs":  # could be a hub id, but is not
+        raise ConfigError(
+            f"no run {model}: train it first with `python train/finetune.py --config FILE --set name={folder.name}`, "
+            "or give a folder with a config.json, or a hub id such as owner/name"
+        )
+    if not folder.is_dir() and not is_hub_id(model):
         raise ConfigError(f"no model folder {model}; give a folder with a config.json, or a hub id such as owner/name")

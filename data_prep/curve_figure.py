@@ -156,7 +156,7 @@ def readable_ticks(axes: "Axes", values: Sequence[float], *, logarithmic: bool) 
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """From three to nine round numbers on a logarithmic axis that spans `low` to `high`.
+    """From three to thirteen round numbers on a logarithmic axis that spans `low` to `high`, also in its outer thirds.
 
     >>> log_ticks(0.3, 40.0), log_ticks(1.0, 1.15), log_ticks(1e-5, 1e4)
     ([0.5, 1.0, 2.0, 5.0, 10.0, 20.0], [1.0, 1.05, 1.1, 1.15], [1e-05, 0.001, 0.1, 10.0, 1000.0])
@@ -175,8 +175,14 @@ def log_ticks(low: float, high: float) -> list[float]:
         return [tick for tick in ticks if low <= tick <= high]
     from matplotlib.ticker import MaxNLocator  # slow to import
 
-    linear = [float(f"{tick:.10g}") for tick in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high)]
-    return [tick for tick in linear if low <= tick <= high]
+    third = (high / low) ** (1 / 3)
+    ticks = []
+    for bins in range(5, 14):
+        linear = [float(f"{tick:.10g}") for tick in MaxNLocator(bins, steps=[1, 2, 5, 10]).tick_values(low, high)]
+        ticks = [tick for tick in linear if low <= tick <= high]
+        if len(ticks) >= 3 and ticks[0] <= low * third and ticks[-1] >= high / third:
+            break
+    return ticks
 
 
 def _draw_marks(axes: "Axes", marks: Sequence[Mark], first: int, last: int) -> None:

@@ -5,6 +5,7 @@ each with its protocol, number of items and 95 % interval. Of the hub's header o
 and data sets are the user's to add. Paths and names of machines stay out of it.
 """
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from textwrap import indent
@@ -24,6 +25,7 @@ from train.models.fingerprint import model_identity
 from train.models.model_folder import read_object
 
 CARD = "README.md"
+SHOWN_CLASSES = 50
 SECTIONS = ("model", "chat", "optim", "loss", "train")
 
 
@@ -46,6 +48,7 @@ def model_card(run: RunDir, output: Path, hub_id: str | None = None) -> str:
         f"{_code(record['base'])}, fine-tuned to classify images ({trained_parameters(config)}) with vlm-classify, "
         "after [Why are Visually-Grounded Language Models Bad at Image Classification?](https://arxiv.org/abs/2405.18415)",
         _scores(reports),
+        _classes(output),
         _usage(output, record, hub_id),
         _training(config, record, run),
     ]
@@ -139,6 +142,19 @@ def _scores(reports: list[dict[str, Any]]) -> str:
         lines.append(f"| {' | '.join(_cell(str(cell)) for cell in cells)} |")
     notes = [f"- {report['name']}: {note}." for report in reports for note in report.get("data_notes", ())]
     return "\n".join(["## Scores", "", *lines, *([""] if notes else []), *notes])
+
+
+def _classes(output: Path) -> str:
+    """The class names that the training had, which are the answers; of a long list the first ones and the file."""
+    file = ExportDir(output).class_names
+    if not file.is_file():
+        return ""
+    names = json.loads(file.read_text(encoding="utf-8"))
+    shown = ", ".join(_code(name) for name in names[:SHOWN_CLASSES])
+    rest = (
+        f", and {len(names) - SHOWN_CLASSES:,} more, all of them in `{file.name}`" if len(names) > SHOWN_CLASSES else ""
+    )
+    return f"## Classes\n\nThe {len(names):,} class names of the training, which are its answers: {shown}{rest}."
 
 
 def _usage(output: Path, record: Mapping[str, Any], hub_id: str | None) -> str:

@@ -67,6 +67,7 @@ def collect(folders: Sequence[Path], known: Mapping[str, PaperNumber]) -> Collec
     rows = [row for values in found.reproductions for row in values["rows"]]
     reproduced = {Path(row["folder"]).resolve() for row in rows if row["folder"]}
     by_class: dict[str, dict[tuple[Model, str], list[ClassResult]]] = {}
+    unnamed: list[tuple[str, Model, Result]] = []
     for file in sorted({file for folder in existing for file in ResultsDir(folder).results()}):
         values = _load(file)
         results = list(_results(values, known, file.name))
@@ -78,8 +79,9 @@ def collect(folders: Sequence[Path], known: Mapping[str, PaperNumber]) -> Collec
                     found.rows.setdefault(row, []).append(result)
             elif result.grader or Path(result.run).resolve() not in reproduced:
                 graded = f", {result.grader}" if result.grader else ""
-                found.others.append((f"{values['name']} {values['label']}{graded}", result))
+                unnamed.append((f"{values['name']}{graded}", model_of_result(values), result))
         _add_classes(by_class, values, file.name)
+    found.others = _named(unnamed)
     names = model_names(model for models in by_class.values() for model, _ in models)
     for dataset, models in by_class.items():
         found.by_class[dataset] = {f"{names[model]}{how}": results for (model, how), results in models.items()}
@@ -88,6 +90,22 @@ def collect(folders: Sequence[Path], known: Mapping[str, PaperNumber]) -> Collec
     for row, result in derived(found.rows, known):
         found.rows.setdefault(row, []).append(result)
     return found
+
+
+def _named(results: Sequence[tuple[str, Model, Result]]) -> list[tuple[str, Result]]:
+    """Results with a name each: evaluation and model, and where these are equal the part of the folder that differs."""
+    models = model_names(model for _, model, _ in results)
+    named = [(f"{evaluation}: {models[model]}", result) for evaluation, model, result in results]
+    folders: dict[str, set[tuple[str, ...]]] = {}
+    for name, result in named:
+        folders.setdefault(name, set()).add(Path(result.run).parts)
+    return [(f"{name}{_difference(Path(result.run).parts, folders[name])}", result) for name, result in named]
+
+
+def _difference(folder: tuple[str, ...], same: set[tuple[str, ...]]) -> str:
+    """The first part of `folder` that another of `same` does not have in this position, in parentheses."""
+    differing = (part for at, part in enumerate(folder) if any(other[at : at + 1] != (part,) for other in same))
+    return next((f" ({part})" for part in differing), "")
 
 
 def _load(file: Path) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class EvalProgress:
         return f"{self._name}{who}: {answered}, {rate:.1f}/s{left}, {self._accuracy()}{failed}"
 
     def _accuracy(self) -> str:
-        part = " so far, in the source's order" if self._answers + self._failed < self._total else ""
+        part = " of those answered so far" if self._answers + self._failed < self._total else ""
         return f"accuracy {self._points / self._counted:.1%}{part}" if self._judged else "nothing scored yet"
 
     def __enter__(self) -> "EvalProgress":

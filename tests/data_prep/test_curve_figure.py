@@ -42,11 +42,25 @@ def test_equal_numbers_give_equal_bytes_and_load_nothing():
 
 
 @pytest.mark.parametrize(
-    "span", [(1.99, 2.01), (1, 9), (0.9, 3.1), (0.02, 5), (1e-3, 1e3), (1e-8, 1e8), (1e-300, 1e300), (7e-5, 9e-5)]
+    "span",
+    [
+        (0.65, 1.9),
+        (0.62, 1.95),
+        (1.99, 2.01),
+        (1, 9),
+        (0.9, 3.1),
+        (0.02, 5),
+        (1e-3, 1e3),
+        (1e-8, 1e8),
+        (1e-300, 1e300),
+        (7e-5, 9e-5),
+    ],
 )
 def test_a_logarithmic_axis_has_several_ticks_whatever_it_spans(span):
     ticks = log_ticks(*span)
-    assert 3 <= len(ticks) <= 9
+    third = (span[1] / span[0]) ** (1 / 3)
+    assert ticks[0] <= span[0] * third and ticks[-1] >= span[1] / third, "also near both ends"
+    assert 3 <= len(ticks) <= 13
     assert span[0] <= ticks[0] < ticks[-1] <= span[1]
 
 

@@ -342,6 +342,7 @@ def test_the_resolved_config_can_be_printed(write_config, capsys):
     ("settings", "arguments", "message"),
     [
         ({"model": "./nowhere"}, [], "no model folder ./nowhere"),
+        ({"model": "runs/later"}, [], "train it first with `python train/finetune.py --config FILE --set name=later`"),
         ({}, ["--workers", "2"], "needs --worker"),
         ({}, ["--workers", "2", "--worker", "2"], "--worker must be in 0..1"),
         ({}, ["--processes", "0"], "--processes is 0"),

@@ -345,7 +345,7 @@ def test_a_model_that_the_paper_does_not_have_is_listed_after_its_rows(board, tm
     assert content["others"][0]["ours"]["value"] == 0.25
     text = (tmp_path / "scoreboard.md").read_text()
     assert "## Own evaluations: 1\n" in text
-    assert "| open model | 25.0 | 20.0 to 30.0 | 1,000 | clean 0123456789ab | none |" in text
+    assert "| open: demo | 25.0 | 20.0 to 30.0 | 1,000 | clean 0123456789ab | none |" in text
 
 
 @pytest.mark.slow

@@ -178,6 +178,17 @@ def test_the_header_has_base_tags_and_the_scores_of_this_export(run: RunDir) -> 
     assert f"| commit | {'a' * 40}, with changes |" in body
 
 
+def test_the_card_lists_the_class_names_and_of_many_the_first_ones_and_the_file(run):
+    names = [f"class {number}" for number in range(53)]
+    ExportDir(run.export).class_names.write_text(json.dumps(names[:2]))
+    text = model_card(run, run.export)
+    assert "The 2 class names of the training, which are its answers: `class 0`, `class 1`.\n" in text
+    ExportDir(run.export).class_names.write_text(json.dumps(names))
+    assert "`class 49`, and 3 more, all of them in `class_names.json`.\n" in model_card(run, run.export)
+    ExportDir(run.export).class_names.unlink()
+    assert "## Classes" not in model_card(run, run.export)
+
+
 def test_answers_to_questions_are_not_called_image_classification(run: RunDir) -> None:
     file = run.evaluation("open_world") / "export" / "report.json"
     values = report("short_answers", run.export)

@@ -176,14 +176,25 @@ def _summary(history: RunHistory) -> list[Block]:
 
 
 def _events(history: RunHistory) -> list[Block]:
-    """All events; folded where they would hide the curves."""
-    rows = [[str(event["step"]), event["kind"].replace("_", " "), event["message"]] for event in history.marked]
-    if not rows:
-        return [Heading("Events"), Text("No events: the monitor raised no alarm, and no update was skipped.")]
-    table = Table(("step", "event", "message"), rows, numeric=frozenset({0}))
+    """The events with a mark, then all events of events.jsonl; folded where they would hide the curves."""
+    others = len(history.events) - len(history.marked)
+    every = [Folded(f"All {len(history.events):,} events", [_event_table(history.events)])] if others else []
+    if not history.marked:
+        return [Heading("Events"), Text("The monitor raised no alarm, and no update was skipped."), *every]
+    table = _event_table(history.marked)
     counts = alarms_by_signal(history.events)
-    shown = table if len(rows) <= SHOWN_EVENTS else Folded(f"All {len(rows):,} events", [table])
-    return [Heading("Events"), Text(f"{counts[:1].upper()}{counts[1:]}."), shown]
+    shown: Block = table
+    if len(history.marked) > SHOWN_EVENTS:
+        shown = Folded(f"All {len(history.marked):,} events of the monitor", [table])
+    return [Heading("Events"), Text(f"{counts[:1].upper()}{counts[1:]}."), shown, *every]
+
+
+def _event_table(events: Sequence[Record]) -> Table:
+    rows = [
+        [str(event.get("step", "")), str(event["kind"]).replace("_", " "), str(event.get("message", ""))]
+        for event in events
+    ]
+    return Table(("step", "event", "message"), rows, numeric=frozenset({0}))
 
 
 def _curves(history: RunHistory, marks: Sequence[Mark]) -> list[Block]:
@@ -218,7 +229,7 @@ def _smoothing(history: RunHistory) -> list[str]:
 
 
 def _about(marks: Sequence[Mark], whose: str = "") -> str:
-    return f"Vertical lines are {whose}events; point at one for its text." if marks else "No events to mark."
+    return f"Vertical lines are {whose}events; point at one for its text." if marks else "No alarm to mark."
 
 
 def _tile(sample: Sample) -> Tile:

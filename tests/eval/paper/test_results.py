@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from configs.run_dir import RunDir
+from eval.paper.derived import Result
 from eval.paper.figures import loss_figure
 from eval.paper.loss_curves import read_loss_curves
 from eval.paper.published import paper_numbers
-from eval.paper.results import collect
+from eval.paper.results import _named, collect
 from eval.scoreboard import main
 
 RATE = {"value": 0.25, "low": 0.2, "high": 0.3, "count": 250, "n": 1000}
@@ -31,6 +32,17 @@ def write_report(folder: Path, value: float, model: dict = MODEL, **changes: obj
     protocol = PROTOCOL | changes.pop("protocol", {})
     base = {"name": "x", "accuracy": rate(value), "protocol": protocol, "frequency": None, "classes": []}
     write(folder, "report.json", base | model | changes)
+
+
+def test_results_without_a_row_are_named_by_evaluation_and_model_and_where_equal_by_what_differs_in_the_folder():
+    def result(run: str) -> Result:
+        return Result(0.5, 0.4, 0.6, 9, "custom", run, run)
+
+    folders = ("runs/cats/comparison/base/photos", "runs/dogs/comparison/base/photos", "runs/cats/eval/photos/export")
+    models = (("train/assets/tiny_llava", "export"), ("train/assets/tiny_llava", "export"), ("runs/cats", "20"))
+    found = _named([("photos", model, result(folder)) for model, folder in zip(models, folders, strict=True)])
+    base = ["photos: tiny_llava (cats)", "photos: tiny_llava (dogs)"]
+    assert [name for name, _ in found] == [*base, "photos: cats step 20"]
 
 
 def test_improvement_and_relative_error_are_derived_from_two_results(tmp_path):

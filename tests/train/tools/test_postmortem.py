@@ -92,8 +92,12 @@ def test_a_run_without_alarms_or_without_shards_is_still_shown(runs, capsys):
     postmortem.main([str(runs[1].root)])
     assert "alarms by signal: none" in capsys.readouterr().out
     page = runs[1].postmortem.read_text()
-    assert "No events: the monitor raised no alarm" in page
-    assert "No events to mark." in page
+    assert "The monitor raised no alarm, and no update was skipped." in page
+    assert "No alarm to mark." in page
+    event = {"step": 0, "kind": "freeze_table", "message": "1 of 2 parameters"}
+    history = dataclasses.replace(postmortem_page.RunHistory.of(runs[1].root), events=[event, {"kind": "torn"}])
+    page = postmortem_page.Page("", postmortem_page._events(history)).markdown()
+    assert "All 2 events" in page and "| 0 | freeze table | 1 of 2 parameters |" in page
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path, capsys):
