@@ -30,6 +30,8 @@ class Photos:
         """The sources in `folder`; a part without the other one is divided. Raises `ConfigError` if there is none."""
         if not folder.is_dir():
             raise ConfigError(_not_found(folder))
+        if "${" in str(folder):
+            raise ConfigError(f"the path {folder} has ${{, which settings read as a reference; rename the folder")
         parts = {path.name.lower(): path for path in _folders(folder)}
         train, test = (next((parts[name] for name in names if name in parts), None) for names in (TRAIN, TEST))
         if train and test:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from configs.evaluation import EvalConfig
@@ -256,6 +257,19 @@ def test_shards_of_other_training_data_are_not_said_to_be_gone(write, colours, t
     (note,) = training_notes(load_config(EvalConfig, Path(write("subset")), [f"model={run.export}"])[0])
     assert note.startswith("whether test images are also in the training source train was not checked: the shards in ")
     assert "path is " in note
+
+
+def test_a_report_says_how_many_records_the_training_shards_lack(write, tmp_path, colours):
+    run, data = RunDir(tmp_path / "runs/lacking"), yaml.safe_load(colours)["data"]
+    shutil.copytree(data["shards"], tmp_path / "shards")
+    manifest = tmp_path / "shards/train/manifest.json"
+    drop = {"id": "red/cut", "reason": "does not decode: truncated", "file": "red/cut.png"}
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"drops": [drop], "records": 25}))
+    run.export.mkdir(parents=True)
+    section = colours.replace(f"shards: {data['shards']}", f"shards: {tmp_path / 'shards'}")
+    run.config.write_text("name: run\nmodel: {base: none}\ntrain: {sources: [train]}\n" + section)
+    notes = training_notes(load_config(EvalConfig, Path(write("foreign")), [f"model={run.export}"])[0])
+    assert "1 of 25 records of train left out: 1 x does not decode (red/cut.png)" in notes
 
 
 @pytest.mark.slow

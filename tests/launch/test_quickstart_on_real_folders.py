@@ -253,6 +253,7 @@ def test_a_wrong_path_is_answered_with_the_right_one(tmp_path: Path, run: Run) -
         ((tmp_path / "years",), f'with the folders cat, dog; if those are the classes, give "{tmp_path}/years/2024"'),
         ((photos, "twice"), "not understood: twice"),
         ((photos / "cat/0.jpg",), "is a file"),
+        ((fill(tmp_path / "a ${x}", "cat", "dog"),), "has ${, which settings read as a reference; rename the folder"),
     ):
         code, _, err = run(*arguments)
         assert code == 2
