@@ -1,5 +1,6 @@
 """The best checkpoint by held-out loss: chosen as a list of all measurements says, kept, exported, resumed alike."""
 
+import doctest
 import json
 import math
 import shutil
@@ -16,6 +17,7 @@ from configs.saving import CheckpointConfig
 from train.checkpoints.best import BestCheckpoint, best_of, choice_record
 from train.checkpoints.reading import steps_present
 from train.checkpoints.writing import CheckpointWriter, Snapshot
+from train.models import export_choice
 
 ROOT = Path(__file__).resolve().parents[3]
 Losses = list[tuple[int, float]]
@@ -150,3 +152,8 @@ def test_a_run_ends_early_exports_its_best_step_and_does_the_same_when_resumed(t
     again = [json.loads(line)["heldout_loss"]["unseen"] for line in run.metrics.read_text().splitlines()]
     assert again == [loss for _, loss in losses]
     assert json.loads((run.export / "export.json").read_text()) == record
+
+
+def test_the_examples_of_how_a_choice_is_said_hold():
+    assert doctest.testmod(export_choice).failed == 0
+    assert doctest.testmod(export_choice).attempted >= 1
