@@ -29,7 +29,8 @@ def spelling_notes(folder: Path, counts: Mapping[str, int]) -> list[str]:
     samples = sum(counts[name] for name in changed)
     return [
         f"the model's tokenizer cannot write {len(changed):,} of {len(counts):,} class names as they are ({examples}): "
-        f"no answer about their {samples:,} items can be right; rename these classes, or take another base model"
+        f"no answer about their {samples:,} items can be right; rename these classes (option rename of image_folder), "
+        "or take another base model"
     ]
 
 

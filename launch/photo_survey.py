@@ -7,7 +7,7 @@ the first bytes are read; what does not decode is then found by the build.
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,6 +59,14 @@ class Survey:
         parts = {part: SourceContent.of(part, ShardSet.open(shards / part)) for part in PARTS}
         drops = {drop.file or drop.id: drop for part in PARTS for drop in read_manifest(shards / part).drops}
         return replace(self, parts=parts, left_out=tuple(drops.values()), decoded=True)
+
+    def renamed(self, names: Mapping[str, str]) -> "Survey":
+        """The same with new names of classes, by the old ones."""
+        parts = {
+            part: replace(content, counts={names.get(name, name): count for name, count in content.counts.items()})
+            for part, content in self.parts.items()
+        }
+        return replace(self, parts=parts)
 
     @property
     def classes(self) -> tuple[str, ...]:

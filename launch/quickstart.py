@@ -44,6 +44,7 @@ from launch.quickstart_result import result_lines, unwritable
 from launch.run_name import name_of
 from launch.small_folder import FEW, Fitted, fit
 from launch.steps import Step, run_steps, typed
+from launch.writable_names import rename_settings, writable_names
 
 CONFIG, EVALUATION = Path("configs/image_folder.yaml"), Path("configs/eval/image_folder.yaml")
 EVALUATION_NAME = "image_folder_open_world"  # of that evaluation
@@ -88,6 +89,15 @@ class Quickstart:
         """The same with the settings that fit `samples` training photographs."""
         fitted = fit(self.config.train, samples, self.ranks, self.base, self.settings)
         return replace(self, fitted=fitted.settings, ranks=fitted.ranks), fitted
+
+    def with_writable_names(self, seen: Survey) -> tuple["Quickstart", Survey, list[str]]:
+        """The same with other names for classes whose own the base model cannot write, and a note about each."""
+        names = writable_names(Path(self.config.model.base), seen.classes)
+        settings = rename_settings(names, {part: content.counts for part, content in seen.parts.items()})
+        notes = [
+            f"class {name!r} is called {new!r}: the base model cannot write its name" for name, new in names.items()
+        ]
+        return replace(self, fitted=(*self.fitted, *settings)), seen.renamed(names), notes
 
     @property
     def collection(self) -> Collection:
@@ -259,9 +269,10 @@ def main() -> None:
         seen = survey(plan.photos, plan.config.data)
         seen.check(plan.limit)
         plan, fitted = plan.fit(seen.count("train"))
+        plan, seen, renames = plan.with_writable_names(seen)
         now = record_of(folder, seen.content, (seen.readable, len(seen.classes)), plan.config)
         plan.collection.check(now, rebuild=arguments.rebuild)
-        print(describe(plan, seen, fitted.notes), flush=True)
+        print(describe(plan, seen, [*fitted.notes, *renames]), flush=True)
         if arguments.dry_run:
             print("\n".join(["", *(typed(argv) for step in plan.steps(rebuild=arguments.rebuild) for argv in step)]))
             return

@@ -13,12 +13,13 @@ import os
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from configs.errors import ConfigError, DataError
-from data_prep.class_names import alike_names, load_class_list
+from data_prep.class_names import alike_names, load_class_list, renamed
 from data_prep.drops import printable
 from data_prep.images import file_fault
 from data_prep.prompts import classification_turns
@@ -50,6 +51,7 @@ def read(
     prompt: str = "paper",
     class_names: str | None = None,
     names_by: str | None = None,
+    rename: Mapping[str, str] | None = None,
     per_class_limit: int | None = None,
     imbalance: float | None = None,
     part: str | None = None,
@@ -61,10 +63,11 @@ def read(
     `class_names` is a shipped list (`imagenet`) or a file (see `data_prep.class_names`). `names_by` says how a
     folder gets its name from it: `key` (its name is a key of the list, such as a wnid), `order` (n-th folder, n-th
     name), `index` (its name is the class's index from 0, as in ImageNet-V2); or `folder`, without a list: its own
-    name is the class name, `_` read as a space. Default: `key` with a list, else `folder`. `per_class_limit` keeps
-    that many images per class, chosen by a hash of `seed` and id. `imbalance` then makes a long tail, as in
-    CIFAR-10-LT (Cui et al. 2019, arXiv 1901.05555): of K folders the k-th keeps the fraction
-    imbalance^(-(k-1)/(K-1)); with 100, the first keeps all images and the last one in a hundred. `part` (train,
+    name is the class name, `_` read as a space. Default: `key` with a list, else `folder`. `rename` maps names of
+    classes to those that are used instead. `per_class_limit` keeps that many images per class, chosen by a hash of
+    `seed` and id. `imbalance` then makes a long tail, as in CIFAR-10-LT (Cui et al. 2019, arXiv 1901.05555): of K
+    folders the k-th keeps the fraction imbalance^(-(k-1)/(K-1)); with 100, the first keeps all images and the last
+    one in a hundred. `part` (train,
     test) divides one folder: of each class the fraction `test_share` is the test part, by a hash of `seed` and id.
     """
     selection = Selection(per_class_limit, imbalance, part, test_share, seed)
@@ -82,6 +85,7 @@ def read(
     if names is None:
         names, labels = _classes(folders, class_names, names_by or ("key" if class_names else "folder"))
         notes = _numbered_names(folders) if class_names is None else ()
+    names = renamed(names, rename or {})
     classification_turns(prompt, names[0])  # raises for an unknown prompt before the folders are listed
     items = []
     for number, folder in enumerate(folders):

@@ -217,3 +217,24 @@ def test_folders_whose_names_are_codes_are_said(tmp_path, folders):
     (tmp_path.parent / "names.json").write_text(json.dumps([f"class {name}" for name in folders]))
     listed = image_folder.read(tmp_path, class_names=str(tmp_path.parent / "names.json"), names_by="order")
     assert listed.notes == ()
+
+
+def test_renamed_classes_are_answered_by_their_new_names_and_keep_their_numbers(class_folders):
+    source = image_folder.read(class_folders, rename={"wild dog": "a wolf"})
+    assert source.class_names == ("cat", "a wolf")
+    record = next(record for record in source.records if record.id == "wild_dog/0")
+    assert (record.label, record.label_name, record.turns[-1].text) == (1, "a wolf", "a wolf")
+
+
+@pytest.mark.parametrize(
+    ("rename", "complaint"),
+    [
+        ({"bee": "wasp"}, "rename: 'bee' is no class; the classes are 'cat', 'wild dog'"),
+        ({"cat": "Wild_Dog"}, "rename: two classes would be called 'Wild_Dog'"),
+        ({"cat": "wild dog"}, "rename: two classes would be called 'wild dog'"),
+        ({"cat": 3}, "rename: the new name 3 is not a text"),
+    ],
+)
+def test_a_rename_that_names_no_class_or_makes_two_of_one_name_is_refused(class_folders, rename, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        image_folder.read(class_folders, rename=rename)

@@ -25,7 +25,7 @@ def test_the_note_counts_classes_and_items_and_names_the_next_step():
     assert (
         "cannot write 2 of 3 class names as they are ('Käfer' becomes '<unk>', 'T-shirt' becomes 'T - shirt')" in note
     )
-    assert "about their 7 items can be right; rename these classes, or take another base model" in note
+    assert "about their 7 items can be right; rename these classes (option rename of image_folder), or take" in note
     assert not spelling_notes(TINY, {"red fox": 4})
 
 

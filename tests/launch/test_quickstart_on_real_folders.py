@@ -1,5 +1,6 @@
 """Folders as people have them: one command runs each, or one sentence in the quickstart's own terms says why not."""
 
+import json
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -302,14 +303,31 @@ def test_a_result_at_chance_says_what_to_try_and_prints_the_command_for_one_phot
     assert "--classes shards/mine/train" in out
 
 
-def test_folder_names_that_the_base_cannot_write_are_named_before_the_training(tmp_path: Path, run: Run) -> None:
-    folder = fill(tmp_path / "photos", "Käfer", "cat", "cat & dog")
+def test_classes_whose_names_the_base_cannot_write_get_names_that_it_can(
+    tmp_path: Path, run: Run, started: list[list[str]]
+) -> None:
+    folder = fill(tmp_path / "photos", "Käfer", "cat", "cat & dog", "日本")
+    code, out, _ = run(folder)
+    assert code == 0
+    assert "classes     4: Kafer, cat, cat dog, class 4" in out
+    assert "class 'Käfer' is called 'Kafer': the base model cannot write its name" in out
+    renames = json.dumps({"Käfer": "Kafer", "cat & dog": "cat dog", "日本": "class 4"}, ensure_ascii=False)
+    for part in ("train", "test"):
+        assert f"data.sources.{part}.options.rename={renames}" in started[0]
+    assert "--base llava-1.5-7b" not in out.partition("writes ")[0], "nothing is left that it cannot write"
+    with_gpu_base = run(folder, "--base", str(tmp_path), "--dry-run", "--name", "other")
+    assert "is called" not in with_gpu_base[1]
+
+
+def test_a_class_whose_plain_name_another_class_has_keeps_its_own_and_a_warning(tmp_path: Path, run: Run) -> None:
+    folder = fill(tmp_path / "photos", "Käfer", "kafer", "dog")
     code, out, _ = run(folder, "--dry-run")
     assert code == 0
-    assert "warning     the base cannot write 2 of 3 folder names (Käfer becomes <unk>, cat & dog becomes " in out
+    assert "is called" not in out
+    assert "warning     the base cannot write 1 of 3 folder names (Käfer becomes <unk>)" in out
     assert "or take --base llava-1.5-7b" in out
     assert run(folder)[0] == 0
     report = Path("runs/photos/eval/image_folder_open_world/export/report.json")
     report.parent.mkdir(parents=True)
     report.write_text('{"accuracy": {"value": 0.0}}')
-    assert "other folder names: the base cannot write 2 of 3" in run(folder)[1]
+    assert "other folder names: the base cannot write 1 of 3" in run(folder)[1]
