@@ -78,8 +78,7 @@ def collect(folders: Sequence[Path], known: Mapping[str, PaperNumber]) -> Collec
                 if not same:  # every evaluation of a data set repeats its size
                     found.rows.setdefault(row, []).append(result)
             elif result.grader or Path(result.run).resolve() not in reproduced:
-                graded = f", {result.grader}" if result.grader else ""
-                unnamed.append((f"{values['name']}{graded}", model_of_result(values), result))
+                unnamed.append((values["name"], model_of_result(values), result))
         _add_classes(by_class, values, file.name)
     found.others = _named(unnamed)
     names = model_names(model for models in by_class.values() for model, _ in models)
@@ -95,7 +94,10 @@ def collect(folders: Sequence[Path], known: Mapping[str, PaperNumber]) -> Collec
 def _named(results: Sequence[tuple[str, Model, Result]]) -> list[tuple[str, Result]]:
     """Results with a name each: evaluation and model, and where these are equal the part of the folder that differs."""
     models = model_names(model for _, model, _ in results)
-    named = [(f"{evaluation}: {models[model]}", result) for evaluation, model, result in results]
+    named = [
+        (f"{evaluation}: {models[model]}{result.grader and f', {result.grader}'}", result)
+        for evaluation, model, result in results
+    ]
     folders: dict[str, set[tuple[str, ...]]] = {}
     for name, result in named:
         folders.setdefault(name, set()).add(Path(result.run).parts)

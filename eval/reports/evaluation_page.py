@@ -1,8 +1,10 @@
 """How a report looks: the content of report.json laid out as a page."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from configs.run_dir import step_of
 from data_prep.page import Block, Figure, Folded, Heading, Numbers, Page, Table, Text
 from data_prep.page_gallery import Gallery
 from eval.metrics.accuracy import class_results
@@ -11,7 +13,7 @@ from eval.reports.class_blocks import class_blocks, confusion_blocks
 from eval.reports.class_score_blocks import class_score_blocks
 from eval.reports.cut_answers import cut_note
 from eval.reports.figures import frequency_figure
-from eval.reports.formatting import accuracy_name, correlated, headline, interval, percent, points, protocol_tag
+from eval.reports.formatting import accuracy_name, correlated, headline, interval, percent, points
 from eval.reports.grade_blocks import grade_blocks
 from eval.reports.identity_blocks import identity_block, protocol_blocks
 from eval.reports.item_gallery import listed, shortened
@@ -43,7 +45,14 @@ def report_page(report: Mapping[str, Any], items: Gallery | None = None) -> Page
         *protocol_blocks(report),
         *provenance_blocks(report.get("provenance", {})),
     ]
-    return Page(f"{report['name']}: {headline(report)}", blocks)
+    return Page(f"{report['name']}, {_evaluated(report)}: {headline(report)}", blocks)
+
+
+def _evaluated(report: Mapping[str, Any]) -> str:
+    """The run or model, its checkpoint if it is not the export, and the source of the items."""
+    step = step_of(str(report["label"]))
+    checkpoint = "" if step is None else f" step {step}"
+    return f"{Path(report['model']).name}{checkpoint} on {report['source']}"
 
 
 def _items(items: Gallery | None, examples: Sequence[Block]) -> list[Block]:
@@ -94,7 +103,7 @@ def _accuracy(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         return []
     accuracy = report["accuracy"]
     within = f"95 % interval {interval(accuracy)}{_how(accuracy)}"
-    note = f"{within}, n = {accuracy['n']:,}; protocol {protocol_tag(report)}"
+    note = f"{within}, n = {accuracy['n']:,}"
     return [(accuracy_name(report), percent(accuracy["value"]), note)]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from configs.protocol import ProtocolConfig
 from data_prep.page import Block, Definitions, Folded, Heading, Table, Text
 from eval.reports.formatting import merged_onto, protocol_tag
+from eval.reports.protocol_words import protocol_words
 from eval.reports.provenance import facts, period
 
 ALWAYS = ("task", "template", "system_prompt", "image_mode", "dtype")
@@ -34,7 +35,7 @@ def identity_block(report: Mapping[str, Any]) -> Definitions:
         ("model", f"{report['model']} ({report['label']}{merged_onto(report)})"),
         ("trained from", _trained(report.get("evaluated_model") or {})),
         ("data", f"{report['source']}, {number}" + (f", fingerprint {data}" if data else "")),
-        ("protocol", f"{protocol_tag(report)}, task {report['protocol']['task'].replace('_', ' ')}"),
+        ("protocol", protocol_words(report)),
     ]
     starts = (report.get("provenance") or {}).get("evaluation", ())
     if starts:

@@ -224,8 +224,8 @@ def test_comparison_and_scoreboard_show_each_grader_in_its_own_row(store_answers
     assert graders.rows == [["pets", "word", "base", "33.3 %", "9.7 to 70.0 %", "", "6"]]
     others = dict(collect([folder.root], paper_numbers()).others)
     assert {name: (result.value, result.n) for name, result in others.items()} == {
-        "pets model": (0.5, 6),
-        "pets model, grader word": (pytest.approx(1 / 3), 6),
+        "pets: llava-1.5-7b-hf": (0.5, 6),
+        "pets: llava-1.5-7b-hf, grader word": (pytest.approx(1 / 3), 6),
     }
 
 

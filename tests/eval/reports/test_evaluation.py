@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from eval.paper.comparison import comparison_with
 from eval.paper.published import NUMBERS, paper_number
 from eval.reports import evaluation as reports
 from eval.reports.most_frequent import most_frequent, not_above_note
+from eval.reports.protocol_words import protocol_words
 from eval.runner.evaluation_record import describe_evaluation, write_evaluation
 from eval.runner.predictions import PredictionWriter
 from eval.types import FailedItem, Prediction
@@ -158,7 +159,7 @@ def test_every_share_has_its_interval_and_its_number_of_items(evaluation):
     write_report(*evaluation)
     text = evaluation[0].report("md").read_text()
     for line in (
-        "| accuracy | 60.0 % | 95 % interval 31.3 to 83.2 %, n = 10;",
+        "| accuracy | 60.0 % | 95 % interval 31.3 to 83.2 %, n = 10 |",
         "| wrong | 30.0 % | 3 of 10; 10.8 to 60.3 % |",
         "| no answer | 10.0 % | 1 of 10; 1.8 to 40.4 %; counted as not correct |",
         "| correct, of those that answer | 66.7 % | 6 of 9; 35.4 to 87.9 % |",
@@ -290,3 +291,24 @@ def test_the_numbers_are_the_papers():
         part = {"Linear": "linear", "Proj": "projector", "Proj+LM": "lora"}[kind]
         ours = [rows[f"table3/finetuned/{model}/{part}/{name}"]["value"] for name in sets]
         assert printed(*ours) == [cell.replace("NaN", "N/A") for cell in cells]
+
+
+def test_a_protocol_without_a_name_is_described_by_the_nearest_named_one_and_what_differs_for_its_task():
+    def words(**changes: object) -> str:
+        protocol = {key: value for key, value in asdict(ProtocolConfig()).items() if key != "name"}
+        return protocol_words({"protocol": protocol | {"task": "open_world", "hash": "0" * 12, **changes}})
+
+    assert words() == words(class_quotes=False) == words(cfg_mean=True) == "open world, as protocol paper"
+    assert words(template="llava", image_mode="export") == "open world, as protocol paper"
+    assert words(match="word") == "open world, as protocol paper but match: word (there contains)"
+    assert words(name="clean") == "open world, protocol clean"
+    one = {
+        "match": "word",
+        "padding_side": "right",
+        "duplicates": "x",
+        "exif": "?",
+        "prompt": "?",
+        "answer_prefix": "?",
+    }
+    assert words(**one, seed=7) == words(**one)
+    assert "own settings: " in words(**one, synonyms="x", answer_after="x", scored_part="x", item_draw="x")
