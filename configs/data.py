@@ -18,7 +18,15 @@ class SourceConfig(Section):
     path: str | None = setting(
         None, doc="File or folder the reader reads; for tars also a URL or a pattern.", changes_result=False
     )
-    options: dict[str, Any] = setting(dict, doc="Keyword options of the reader; unknown ones are an error.")
+    options: dict[str, Any] = setting(
+        dict,
+        doc="Keyword options of the reader; unknown ones are an error. Null in a mapping removes an entry of `base`.",
+    )
+
+    def __post_init__(self) -> None:
+        """Leave out the entries of mappings that are null: they remove what a base file has."""
+        super().__post_init__()
+        object.__setattr__(self, "options", {key: _without_null(value) for key, value in self.options.items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +67,13 @@ class DataConfig(Section):
         super().__post_init__()
         for name in self.sources:
             check_name(name, "source name")
+
+
+def _without_null(value: Any) -> Any:
+    """`value`, without the entries of mappings in it that are null."""
+    if not isinstance(value, dict):
+        return value
+    return {key: _without_null(entry) for key, entry in value.items() if entry is not None}
 
 
 def check_sources_exist(names: tuple[str, ...], sources: Mapping[str, SourceConfig], hint: str = "") -> None:

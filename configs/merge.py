@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import (
     ConfigKeyError,
     InterpolationValidationError,
@@ -16,7 +16,7 @@ from omegaconf.errors import (
 
 from configs.api_providers import provider_layers
 from configs.errors import ConfigError
-from configs.layers import Layer, flatten
+from configs.layers import Layer, flatten, mapping_at
 from configs.section import Section
 from configs.value_types import REFERENCE, wrong_type
 from configs.written_numbers import for_settings
@@ -46,11 +46,25 @@ def merge_layers(schema: type[Section], layers: Sequence[Layer]) -> tuple[Any, d
         if wrong := wrong_type(schema, values):
             raise ConfigError(f"{origin}: {wrong}")
         try:
+            _make_way(merged, values)
             merged = OmegaConf.unsafe_merge(merged, values)  # in place: copies take most of the time
         except (OmegaConfBaseException, TypeError) as error:
             raise ConfigError(f"{origin}: {_explain(_error_with_key(schema, values, error), schema)}") from error
         origins |= dict.fromkeys(flatten(values), origin)
     return merged, origins
+
+
+def _make_way(merged: Any, values: Mapping[str, Any]) -> None:
+    """Remove each option of a source from `merged` that is a mapping and that `values` has in another form."""
+    for name, source in mapping_at(values, "data", "sources").items():
+        if name not in merged.data.sources:
+            continue
+        options = merged.data.sources[name].options
+        present = OmegaConf.to_container(options, resolve=False)
+        for key, value in mapping_at(source, "options").items():
+            if isinstance(mapping_at(present).get(key), dict) and not isinstance(value, Mapping):
+                with read_write(options):
+                    del options[key]
 
 
 def _api_sections(schema: type[Section], inside: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -35,7 +35,7 @@ def describe_drops(drops: Iterable[Drop]) -> list[str]:
     kinds = Counter(drop.reason.partition(":")[0] for drop in dropped)
     lines = []
     for kind, count in kinds.most_common():
-        examples = [drop.file or drop.id for drop in dropped if drop.reason.partition(":")[0] == kind]
+        examples = [drop.file or drop.name for drop in dropped if drop.reason.partition(":")[0] == kind]
         more = ", ..." if count > SHOWN_FILES else ""
         lines.append(f"{count:,} x {kind} ({', '.join(examples[:SHOWN_FILES])}{more})")
     return lines

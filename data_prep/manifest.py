@@ -71,8 +71,9 @@ class Manifest:
     def to_json(self) -> str:
         """The text of manifest.json."""
         values = {spec.name: getattr(self, spec.name) for spec in fields(self)}
-        for name in ("shards", "files", "drops"):
+        for name in ("shards", "files"):
             values[name] = [asdict(entry) for entry in values[name]]
+        values["drops"] = [drop.as_json() for drop in self.drops]
         values["notes"] = notes_as_json(self.notes)
         return json.dumps(values, ensure_ascii=False, indent=1) + "\n"
 

@@ -166,12 +166,52 @@ def _check_options(config: SourceConfig, reader: Reader) -> None:
 
 def _check_type(reader: str, name: str, value: Any, hint: Any) -> None:
     """Raise `ConfigError` if `value` is not of the type that the reader's signature declares."""
-    kinds = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
-    classes = tuple(typing.get_origin(kind) or kind for kind in kinds if kind is not Any)
-    if float in classes:
-        classes += (int,)
-    is_bool_for_number = isinstance(value, bool) and bool not in classes
-    if classes and (is_bool_for_number or not isinstance(value, classes)):
-        wanted = " or ".join("nothing" if kind is type(None) else kind.__name__ for kind in classes)
-        quotes = ", in quotes if its text is a number" if str in classes and isinstance(value, int | float) else ""
-        raise ConfigError(f"option {name} of reader {reader} is {value!r}; it must be {wanted}{quotes}")
+    kinds = _alternatives(hint)
+    if _is_of(value, hint):
+        return
+    for kind in kinds:  # of a mapping or list, the entry that is wrong
+        inner = typing.get_args(kind)
+        if inner and isinstance(value, typing.get_origin(kind)):
+            entries = value.items() if isinstance(value, dict) else enumerate(value, start=1)
+            key, entry = next((key, one) for key, one in entries if not (_is_of(one, inner[-1]) and _is_key(key, kind)))
+            raise ConfigError(
+                f"option {name} of reader {reader} has {entry!r} at {key!r}; each entry must be {_named(inner[-1])}"
+            )
+    wanted = " or ".join(map(_named, kinds))
+    quotes = ", in quotes if its text is a number" if str in kinds and isinstance(value, int | float) else ""
+    raise ConfigError(f"option {name} of reader {reader} is {value!r}; it must be {wanted}{quotes}")
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
+
+
+def _is_of(value: Any, hint: Any) -> bool:
+    """Whether `value` is of a declared type, and the entries of a mapping or list are of theirs."""
+    return any(_is_of_one(value, kind) for kind in _alternatives(hint))
+
+
+def _is_of_one(value: Any, kind: Any) -> bool:
+    origin, inner = typing.get_origin(kind) or kind, typing.get_args(kind)
+    if kind is Any:
+        return True
+    if isinstance(value, bool) and origin is not bool:
+        return False
+    if not isinstance(value, (float, int) if origin is float else origin):
+        return False
+    if not inner:
+        return True
+    entries = value.values() if isinstance(value, dict) else value
+    return all(_is_of(entry, inner[-1]) for entry in entries) and all(_is_key(key, kind) for key in value)
+
+
+def _is_key(key: Any, kind: Any) -> bool:
+    """Whether `key` may be one of a mapping of type `kind`; True for a list."""
+    return typing.get_origin(kind) is not dict or _is_of(key, typing.get_args(kind)[0])
+
+
+def _named(kind: Any) -> str:
+    """A type as an error names it."""
+    if kind is type(None):
+        return "nothing"
+    return str(getattr(typing.get_origin(kind) or kind, "__name__", kind))

@@ -19,6 +19,8 @@ from configs.errors import DataError
 IMAGE_PLACEHOLDER = "<image>"
 FILE = "file"
 """The key of `meta` with the image's file as its list has it, where the id is the number of a line."""
+OWN_ID = "llava_id"
+"""The key of `meta` with the id that a record's own file gives it."""
 _encode = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode  # json.dumps makes a new encoder each time
 _decode = json.JSONDecoder().decode
 
@@ -90,15 +92,26 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """A record that cannot become a sample: which one, why, and the file at fault (if any)."""
+    """A record that cannot become a sample: which one, why, the file at fault, and the id that its file gives it."""
 
     id: str
     reason: str
     file: str | None = None
+    own_id: str | None = None
 
     def __post_init__(self) -> None:
         """Leave memory addresses out of the reason: two builds of one source write the same manifest."""
         object.__setattr__(self, "reason", re.sub(r" at 0x[0-9a-fA-F]+", "", self.reason))
+
+    @property
+    def name(self) -> str:
+        """Its id, and the one that its file gives it."""
+        return self.id if self.own_id is None else f"{self.id}, id {self.own_id}"
+
+    def as_json(self) -> dict[str, str | None]:
+        """The fields as `Drop(**fields)` takes them, without an `own_id` that is not known."""
+        fields = {"id": self.id, "reason": self.reason, "file": self.file}
+        return fields if self.own_id is None else {**fields, "own_id": self.own_id}
 
 
 @dataclass(frozen=True, slots=True)

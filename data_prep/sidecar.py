@@ -101,7 +101,7 @@ class Sidecar:
     def write(self, path: Path) -> None:
         """Write the sidecar atomically."""
         values = {spec.name: getattr(self, spec.name) for spec in fields(self)}
-        values |= {name: [asdict(entry) for entry in values[name]] for name in ("drops", "files")}
+        values |= {"files": [asdict(file) for file in self.files], "drops": [drop.as_json() for drop in self.drops]}
         values["columns"] = COLUMNS
         values["notes"] = notes_as_json(self.notes)
         atomic.write_bytes(path, json.dumps(values, ensure_ascii=False).encode() + b"\n")

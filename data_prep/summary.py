@@ -30,7 +30,7 @@ def check_summary(name: str, outcome: Outcome, ignored: tuple[str, ...] = ()) ->
     """What `--check-only` found, one line per dropped record."""
     lines = [f"{name}: {len(outcome.drops):,} of {outcome.records:,} records would be dropped; nothing was written"]
     lines += _ignored(ignored) + [f"    {line}" for line in note_lines(outcome.notes.notes())]
-    return "\n".join(lines + [f"    {drop.id}: {drop.reason} ({drop.file or 'no file'})" for drop in outcome.drops])
+    return "\n".join(lines + [f"    {drop.name}: {drop.reason} ({drop.file or 'no file'})" for drop in outcome.drops])
 
 
 def _classes(manifest: Manifest) -> list[str]:

@@ -16,7 +16,7 @@ from data_prep.image_notes import image_notes, text_note
 from data_prep.images import ImageError, check_image, image_size, true_extension
 from data_prep.orientation import UprightImage
 from data_prep.records import Record
-from data_prep.sample import IMAGE_PLACEHOLDER, Drop, ImageOrigin, Sample
+from data_prep.sample import IMAGE_PLACEHOLDER, OWN_ID, Drop, ImageOrigin, Sample
 from data_prep.shard_index import image_hash
 
 NO_NAME = "missing file: no file can have such a name"
@@ -55,11 +55,11 @@ def validate_record(record: Record, source: str, classes: int, *, decode: bool, 
     Raises `DataError` if the storage fails (rather than dropping records that are fine).
     """
     if isinstance(record, Drop):
-        return _drop(record.id, record.reason, record.file)
+        return _drop(record, record.reason, record.file)
     file = str(record.image) if isinstance(record.image, Path) else None
     reason = unusable(record, classes)
     if reason:
-        return _drop(record.id, reason, file)
+        return _drop(record, reason, file)
     try:
         image = read_image(record.image)
         extension, width, height, notes = "", 0, 0, tuple[str, ...]()
@@ -69,7 +69,7 @@ def validate_record(record: Record, source: str, classes: int, *, decode: bool, 
             width, height = check_image(shown) if decode else image_size(shown)
             notes = image_notes(shown, decoded=decode)
     except ImageError as error:
-        return _drop(record.id, str(error), file)
+        return _drop(record, str(error), file)
     stored = Sample(
         id=f"{source}/{record.id}",
         turns=record.turns,
@@ -80,7 +80,7 @@ def validate_record(record: Record, source: str, classes: int, *, decode: bool, 
     try:
         text = stored.to_json().encode()
     except UnicodeEncodeError:
-        return _drop(record.id, "not Unicode: its name or text holds a byte or surrogate that is no character", file)
+        return _drop(record, "not Unicode: its name or text holds a byte or surrogate that is no character", file)
     label = -1 if record.label is None else record.label
     origin = record.image
     referenced = origin if isinstance(origin, FileRange) and origin.in_place else None
@@ -88,9 +88,15 @@ def validate_record(record: Record, source: str, classes: int, *, decode: bool, 
     return Member(extension, image or b"", text, label, width, height, stored.id, notes, referenced)
 
 
-def _drop(record_id: str, reason: str, file: str | None) -> Drop:
+def _drop(record: Record, reason: str, file: str | None) -> Drop:
     """A drop that can be written and printed: bytes that are not UTF-8 become escapes."""
-    return Drop(printable(record_id), printable(reason), None if file is None else printable(file))
+    own = record.own_id if isinstance(record, Drop) else record.meta.get(OWN_ID)
+    return Drop(
+        printable(record.id),
+        printable(reason),
+        None if file is None else printable(file),
+        None if own is None else printable(str(own)),
+    )
 
 
 def read_image(origin: ImageOrigin | None) -> bytes | None:

@@ -77,7 +77,7 @@ class _BuildProgress:
         if drop is not None and self.in_a_row >= MAX_DROPS_IN_A_ROW:
             raise DataError(
                 f"source {self.source}: {MAX_DROPS_IN_A_ROW} records in a row were dropped, the last one"
-                f" {drop.id} ({drop.reason}; {drop.file or 'no file'}); is the path of the source right?"
+                f" {drop.name} ({drop.reason}; {drop.file or 'no file'}); is the path of the source right?"
             )
         if self.records >= REPORT_EVERY and time.monotonic() >= self.next_report:
             self.flush()

@@ -40,7 +40,10 @@ python -m train.finetune --config configs/demo.yaml --print-config     # every s
 
 A run is a YAML file of the settings on this page. An evaluation is a separate YAML file.
 
-- A file may inherit from another: `base: other.yaml`, a path relative to the file.
+- A file may inherit from another: `base: other.yaml`, a path relative to the file. Mappings are merged: the file adds
+  entries to those of its base, or replaces single ones. Lists and single values are replaced as a whole. In the options
+  of a source, null removes an entry: `image_roots: {coco: data/coco, gqa: null}`; a list or a text in place of a
+  mapping replaces all of it.
 - The command line overrides both: `--set optim.lr_projector=1e-5`. It may be repeated.
 - An unknown key, a wrong type or an impossible combination ends the program with exit code 2 and one line that says
   what to change. Nothing is allocated before this check.

@@ -13,7 +13,7 @@ text only. Irregularities in these files, and how they are handled:
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -24,7 +24,7 @@ from data_prep.readers.image_values import ImageFormError, existing_spelling, im
 from data_prep.readers.json_text import BadRecord
 from data_prep.readers.records_file import read_records
 from data_prep.records import LazyRecords, Record
-from data_prep.sample import IMAGE_PLACEHOLDER, Drop, Sample, Source, Turn
+from data_prep.sample import IMAGE_PLACEHOLDER, OWN_ID, Drop, Sample, Source, Turn
 
 OTHER_SUFFIXES = (".jpg", ".png", ".gif", ".jpeg", ".webp", ".JPG", ".JPEG", ".PNG", ".jfif", ".jpe", ".avif", "")
 Roots = Sequence[tuple[str, Path]]
@@ -75,14 +75,38 @@ def _roots(path: Path, image_roots: Mapping[str, str] | list[str] | str | None) 
         pairs = sorted(image_roots.items(), key=lambda pair: -len(pair[0]))
     else:
         pairs = [("", folder) for folder in ([image_roots] if isinstance(image_roots, str) else image_roots)]
+    if not pairs:
+        raise ConfigError("the option image_roots names no folder; give at least one, or leave it out")
     roots = [(prefix.strip("/"), Path(folder).expanduser()) for prefix, folder in pairs]
-    for _, folder in roots:
-        if not folder.is_dir():
-            raise DataError(f"the image root {folder} is not a folder; set the option image_roots of this source")
+    if missing := [(prefix, folder) for prefix, folder in roots if not folder.is_dir()]:
+        raise _missing_roots(missing)
     return roots
 
 
+def _missing_roots(missing: Roots) -> DataError:
+    """The error for image roots that are no folders: all of them, and how each is given or left out."""
+    folders = ", ".join(str(folder) for _, folder in missing)
+    named = (
+        f"the image roots {folders} are not folders"
+        if len(missing) > 1
+        else f"the image root {folders} is not a folder"
+    )
+    if not any(prefix for prefix, _ in missing):
+        return DataError(f"{named}; set the option image_roots of this source")
+    nulls = ", ".join(f"{prefix}: null" for prefix, _ in missing)
+    return DataError(
+        f"{named}; get the images, name their folders in the option image_roots, or leave these out, which a base file "
+        f"may have named: `image_roots: {{{nulls}}}`"
+    )
+
+
 def _record(rows: list[Any], form: _Form, index: int) -> Record:
+    record = _read_record(rows, form, index)
+    own = rows[index].get("id") if isinstance(record, Drop) and isinstance(rows[index], Mapping) else None
+    return replace(record, own_id=str(own)) if isinstance(record, Drop) and isinstance(own, str | int) else record
+
+
+def _read_record(rows: list[Any], form: _Form, index: int) -> Record:
     number, row = f"{index:07d}", rows[index]
     if isinstance(row, BadRecord):
         return Drop(number, row.reason)
@@ -102,7 +126,7 @@ def _record(rows: list[Any], form: _Form, index: int) -> Record:
         return Drop(number, str(error))
     if turns and turns[0].speaker == "gpt":
         turns = turns[1:]
-    meta = {"llava_id": row["id"] if isinstance(row.get("id"), str | int) else None}
+    meta = {OWN_ID: row["id"] if isinstance(row.get("id"), str | int) else None}
     meta |= {} if system is None else {"system": system}
     if image is None:
         return Sample(id=number, turns=turns, meta=meta)

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from configs.errors import DataError
+from configs.errors import ConfigError, DataError
 from data_prep.readers import llava
 from data_prep.sample import Drop
 from data_prep.validate import unusable
@@ -73,6 +73,71 @@ def test_several_roots_are_searched_in_order_or_chosen_by_prefix(read, tmp_path)
 def test_a_root_that_is_no_folder_is_an_error_at_once(read):
     with pytest.raises(DataError, match="image root /no/such/folder is not a folder"):
         read(image_roots={"coco": "/no/such/folder"})
+
+
+def test_all_missing_roots_are_named_with_how_to_leave_them_out(read, tmp_path):
+    roots = {"coco": str(tmp_path / "coco"), "gqa": "/no/gqa", "vg": "/no/vg"}
+    with pytest.raises(DataError, match=r"image roots /no/\w+, /no/\w+ are not folders; .*`image_roots: {") as error:
+        read(image_roots=roots)
+    assert "gqa: null" in str(error.value)
+    assert "vg: null" in str(error.value)
+    assert "coco" not in str(error.value)
+    with pytest.raises(DataError, match=r"roots /no/a, /no/b are not folders; set the option image_roots of"):
+        read(image_roots=["/no/a", "/no/b"])
+    with pytest.raises(ConfigError, match="image_roots names no folder"):
+        read(image_roots={})
+
+
+def test_a_null_root_leaves_out_the_one_of_the_base_file_and_wrong_options_are_errors(tmp_path, capsys):
+    from data_prep import build
+
+    (tmp_path / "coco").mkdir()
+    (tmp_path / "talk.json").write_text(json.dumps([{"conversations": talk("a?", "b")}]))
+    roots = "{coco: /no/coco, gqa: /no/gqa}"
+    (tmp_path / "base.yaml").write_text(
+        f"name: x\nmodel: {{base: x}}\ntrain: {{sources: [talk]}}\ndata: {{shards: {tmp_path}/shards, sources: {{talk: "
+        f"{{reader: llava, path: {tmp_path}/talk.json, options: {{image_roots: {roots}}}}}}}}}"
+    )
+    own = tmp_path / "own.yaml"
+    for written, told in (
+        (f"{{coco: {tmp_path}/coco, gqa: null}}", None),
+        (f"{tmp_path}/coco", None),  # what is no mapping replaces one
+        (f"[{tmp_path}/coco]", None),
+        ("null", None),
+        ("{coco: null, gqa: null}", "image_roots names no folder"),
+        ("{coco: [a, b]}", "option image_roots of reader llava has ['a', 'b'] at 'coco'; each entry must be str"),
+        ("[3]", "option image_roots of reader llava has 3 at 1; each entry must be str"),
+        ("true", "option image_roots of reader llava is True; it must be dict or list or str or nothing"),
+    ):
+        own.write_text(f"base: base.yaml\ndata: {{sources: {{talk: {{options: {{image_roots: {written}}}}}}}}}")
+        if told is None:
+            build.main(["--config", str(own), "--check-only"])
+            continue
+        with pytest.raises(SystemExit, match="2"):
+            build.main(["--config", str(own), "--check-only"])
+        error = capsys.readouterr().err
+        assert told in error
+        assert error.count("\n") == 1
+
+
+def test_a_dropped_conversation_is_named_by_its_number_and_its_own_id(tmp_path, write_config, capsys):
+    from data_prep import build
+
+    rows = [{"conversations": talk("a?", "b")}, {"id": "000000033471"}]
+    rows += [{"id": 7, "conversations": talk("a?", " ")}, {"conversations": talk("a?", "")}]
+    (tmp_path / "data.json").write_text(json.dumps(rows))
+    config = str(write_config(tmp_path / "data.json", "llava", max_drop_fraction=0.8))
+    build.main(["--config", config, "--check-only"])
+    listed = capsys.readouterr().out
+    assert "0000001, id 000000033471: malformed record" in listed
+    assert "0000002, id 7: empty answer" in listed
+    assert "0000003: empty answer" in listed
+    build.main(["--config", config])
+    assert "1 x malformed record (0000001, id 000000033471)" in capsys.readouterr().out
+    build.main(["--config", config])
+    assert "1 x malformed record (0000001, id 000000033471)" in capsys.readouterr().out, (
+        "shards that are kept say it too"
+    )
 
 
 @pytest.mark.parametrize(
