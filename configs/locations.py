@@ -1,5 +1,6 @@
 """Whether a text names a path, a URL, or a repository of the model hub."""
 
+import difflib
 import re
 from pathlib import Path
 
@@ -53,3 +54,13 @@ def check_model_location(model: str) -> None:
         )
     if not folder.is_dir() and not is_hub_id(model):
         raise ConfigError(f"no model folder {model}; give a folder with a config.json, or a hub id such as owner/name")
+
+
+def near_folders(path: Path) -> str:
+    """A hint at folders next to a missing one that have a similar name; empty without."""
+    try:
+        names = [folder.name for folder in path.parent.iterdir() if folder.is_dir()]
+    except OSError:
+        return ""
+    near = [str(path.parent / name) for name in difflib.get_close_matches(path.name, names, n=3)]
+    return f"; did you mean {' or '.join(near)}?" if near else ""

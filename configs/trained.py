@@ -9,6 +9,7 @@ A run keeps this in its config.yaml and identity.json, an export in export.json.
 
 import json
 from collections.abc import Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from configs.data import DataConfig, SourceConfig
 from configs.errors import ConfigError
 from configs.evaluation import PUBLISHED_DTYPE, EvalConfig
 from configs.kinds import check_kind
-from configs.layers import Layer, file_layers, last_value, mapping_at, override_layer
+from configs.layers import Layer, file_layers, last_value, mapping_at, override_layer, read_yaml
 from configs.merge import config_of_layers
 from configs.protocol import LISTED, PUBLISHED_DEFAULTS, ProtocolConfig
 from configs.question import TRAINED
@@ -106,6 +107,16 @@ def training_record_of_config(config: RunConfig, where: str) -> TrainingRecord:
         data=config.data,
         train_sources=config.train.sources,
     )
+
+
+def config_of_run(run: RunDir) -> Path | None:
+    """The file in the folder `configs` that describes `run`, which is not trained yet; None if there is none."""
+    for file in sorted(Path("configs").glob("*.yaml")):
+        with suppress(ConfigError):
+            values = read_yaml(file)
+            if values.get("name") == run.root.name and Path(values.get("runs_dir", "runs")) == run.root.parent:
+                return file
+    return None
 
 
 def record_of(trained: TrainingRecord) -> dict[str, Any]:

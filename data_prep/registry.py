@@ -199,10 +199,14 @@ def _is_of_one(value: Any, kind: Any) -> bool:
         return False
     if not isinstance(value, (float, int) if origin is float else origin):
         return False
-    if not inner:
-        return True
+    return not inner or _entries_are_of(value, kind)
+
+
+def _entries_are_of(value: Any, kind: Any) -> bool:
+    """Whether the keys and entries of a mapping or list are those of `kind`."""
     entries = value.values() if isinstance(value, dict) else value
-    return all(_is_of(entry, inner[-1]) for entry in entries) and all(_is_key(key, kind) for key in value)
+    of_type = typing.get_args(kind)[-1]
+    return all(_is_of(entry, of_type) for entry in entries) and all(_is_key(key, kind) for key in value)
 
 
 def _is_key(key: Any, kind: Any) -> bool:

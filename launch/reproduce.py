@@ -27,7 +27,7 @@ from launch.preflight import exit_with_problems
 from launch.slurm_problems import slurm_problems
 from launch.slurm_queue import Queue
 
-OURS = ("--worker", "--workers", "--report-only", "--dry-run")  # options that this program gives to the jobs
+OURS = ("--worker", "--workers", "--report-only")  # options that this program gives to the jobs
 
 
 def plan(arguments: Sequence[str], tasks: int, gpus: Gpus, python: str) -> list[Job]:
@@ -90,6 +90,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     try:
         config = config_of(arguments, RunConfig)
+        if any(word.startswith("--dry-run") for word in arguments.reproduce):
+            raise ConfigError("--dry-run after `--` is an option of this program; put it before `--`")
         if taken := [word for word in arguments.reproduce if word.partition("=")[0] in OURS]:
             raise ConfigError(f"{taken[0]} after `--` is set by this program for each job; leave it out")
         exit_with_problems(list(slurm_problems(config.slurm)))

@@ -17,7 +17,7 @@ from typing import Any
 from configs.command_line import command_parser, exit_on_user_error
 from configs.errors import RunError, UserError
 from configs.eval_dir import EvalDir
-from configs.run_dir import RunDir
+from configs.run_dir import CheckpointDir, RunDir
 from configs.words import counted
 from data_prep.run_ending import total_steps
 from data_prep.run_search import record_of_line
@@ -112,7 +112,10 @@ def state(run: RunDir) -> list[str]:
         lines += [f"last written {age:.0f} s ago"]
     else:
         lines.append("no step yet")
-    steps = [run.checkpoint(step).name for step in run.steps()]
+    steps = [
+        folder.name + ("" if CheckpointDir(folder).manifest.is_file() else " (incomplete)")
+        for folder in map(run.checkpoint, run.steps())
+    ]
     lines.append(f"checkpoints: {', '.join(steps) or 'none'}")
     lines.append(f"export: {run.export if run.export.is_dir() else 'none'}")
     if run.requeue.exists():

@@ -272,3 +272,10 @@ def test_the_reader_of_the_data_page_builds_a_shard_set(tmp_path, monkeypatch):
     (tmp_path / "run.yaml").write_text(json.dumps(run))
     build.main(["--config", str(tmp_path / "run.yaml")])
     assert ShardSet.open(tmp_path / "cats").sample(0).turns[1].text == "cat"
+
+
+def test_the_quickstart_lists_every_extra():
+    text = (ROOT / "docs/quickstart.md").read_text()
+    (listed,) = re.findall(r"extras are (.*)", text)
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(listed.split(", ")) == extras.keys() - {"dev"}

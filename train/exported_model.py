@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,14 @@ from data_prep.checksum import sha256_of
 from data_prep.file_lock import locked
 from data_prep.provenance import StartLog, read_starts
 from train.checkpoints.best import best_of, choice_record
-from train.checkpoints.reading import MANIFEST, Checkpoint, newest_checkpoint, open_checkpoint, steps_present
+from train.checkpoints.reading import (
+    MANIFEST,
+    Checkpoint,
+    OtherFormat,
+    newest_checkpoint,
+    open_checkpoint,
+    steps_present,
+)
 from train.exported_files import write_text_files
 from train.models.checked_loading import load_checked, quiet_transformers
 from train.models.fingerprint import model_identity
@@ -197,16 +205,40 @@ def model_folders(reference: str, checkpoint: str = "export", revision: str | No
     run = RunDir(path)
     if checkpoint == "export" and (run.export / RECORD).is_file():
         return [("export", run.export)]
+    return [_exported(run, step) for step in _steps(run, checkpoint)]
+
+
+def _steps(run: RunDir, checkpoint: str) -> list[int]:
+    """The steps of a run that `checkpoint` means: `export` (without one), `last`, `all` or a step."""
     steps = steps_present(run)
     if not steps:
-        raise RunError(f"{path} has no export and no checkpoint yet; train it first")
+        raise RunError(f"{run.root} has no export and no checkpoint yet; train it first")
     if checkpoint == "all":
-        return [_exported(run, step) for step in steps]
+        return steps
     if checkpoint.isdigit():
-        return [_exported(run, int(checkpoint))]
+        return [int(checkpoint)]
     if checkpoint not in ("export", "last"):
         raise ConfigError(f"checkpoint is {checkpoint!r}; give export, all, last or a step number")
-    return [_exported(run, checkpoint_to_export(run, None, best=checkpoint == "export").step)]
+    return [checkpoint_to_export(run, None, best=checkpoint == "export").step]
+
+
+def check_checkpoints(reference: str, checkpoint: str) -> None:
+    """Raise `RunError` where `model_folders` would find a damaged checkpoint. Nothing is exported.
+
+    A run without checkpoints is none: it may be about to train.
+    """
+    path = Path(reference)
+    run, step = RunDir(path.parent.parent), step_of(path.name)
+    if CheckpointDir(path).manifest.is_file() and step is not None:
+        steps = [step]
+    else:
+        run = RunDir(path)
+        if not run.config.is_file() or not steps_present(run):
+            return
+        steps = _steps(run, checkpoint)
+    for one in steps:
+        if not is_export_of(run.export_of(one), run.checkpoint(one)):
+            _opened(run, one)
 
 
 def _exported(run: RunDir, step: int) -> tuple[str, Path]:
@@ -214,7 +246,7 @@ def _exported(run: RunDir, step: int) -> tuple[str, Path]:
     output = run.export_of(step)
     with locked(run.export_lock):  # another worker may be exporting it: wait, then find it done
         if not is_export_of(output, run.checkpoint(step)):
-            export_checkpoint(run, open_checkpoint(run, step), output)
+            export_checkpoint(run, _opened(run, step), output)
     return step_name(step), output
 
 
@@ -223,14 +255,32 @@ def checkpoint_to_export(run: RunDir, step: int | None, best: bool = True) -> Ch
     if not run.config.is_file():
         raise RunError(f"{run.root} is no run folder: it has no config.yaml")
     if step is not None:
-        return open_checkpoint(run, step)
+        return _opened(run, step)
     keeps = best and load_config(RunConfig, run.config)[0].checkpoint.keep == "best"
     if keeps and (chosen := best_of(run)):
-        return open_checkpoint(run, chosen["step"])
-    newest, _ = newest_checkpoint(run)
+        return _opened(run, chosen["step"])
+    newest, problems = newest_checkpoint(run)
     if newest is None:
         raise RunError(f"{run.root} has no checkpoint yet")
+    for problem in problems:
+        print(f"skipped {problem}; step {newest.step} is taken", file=sys.stderr, flush=True)
     return newest
+
+
+def _opened(run: RunDir, step: int) -> Checkpoint:
+    """`open_checkpoint`; its errors name the steps that can be taken instead."""
+    try:
+        return open_checkpoint(run, step)
+    except OtherFormat:
+        raise
+    except RunError as error:
+        others = [other for other in run.steps() if other != step and (run.checkpoint(other) / MANIFEST).is_file()]
+        if not others or step not in run.steps():
+            raise
+        listed = ", ".join(map(str, others))
+        raise RunError(
+            f"{error}. Restore it, or take another step (--step of train.export, checkpoint of an evaluation): {listed}"
+        ) from error
 
 
 def _checkpoint_sha256(folder: Path) -> str:

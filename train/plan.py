@@ -280,7 +280,10 @@ def _example_builder(config: RunConfig, folder: Path, family: TrainableFamily) -
     if tokens is not None and tokens >= longest:
         raise ConfigError(f"chat.max_length {longest} has no room for an image's {tokens} tokens")
     if family.max_positions is not None and longest > family.max_positions:
-        raise ConfigError(f"chat.max_length {longest} is more than the model's {family.max_positions} positions")
+        raise ConfigError(
+            f"chat.max_length {longest} is more than the model's {family.max_positions} positions; set it to at most "
+            f"that many (--set chat.max_length={family.max_positions}), or name the base with its settings (--base)"
+        )
     images = family.image_processor(config.chat.image_mode, config.chat.image_size, fast=config.chat.pixels == "fast")
     if config.loss.probe and family.reads_question:
         raise ConfigError(

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from configs.errors import ConfigError
 from configs.evaluation import EvalConfig, is_api
-from configs.locations import is_hub_id
+from configs.locations import is_hub_id, near_folders
 from configs.run_dir import RunDir
-from configs.trained import training_record_of_model
+from configs.trained import config_of_run, training_record_of_model
 from data_prep.byte_size import size as size_in_words
 from data_prep.class_names import load_class_list
 from data_prep.shard_index import id_hash
@@ -78,10 +78,18 @@ def model_line(config: EvalConfig) -> str:
     if is_api(config.model):
         return "\nmodel folder: not checked, the model is behind an API"
     if Path(config.model).is_dir():
+        from train.exported_model import check_checkpoints  # loads torch
+
+        check_checkpoints(config.model, config.checkpoint)
         return "\nmodel folder: not checked, it is exported from a checkpoint when the evaluation starts"
     if is_hub_id(config.model):
         return f"\nmodel folder: not checked, {config.model} is fetched from the hub when the evaluation starts"
-    return f"\nmodel folder: not checked, there is no folder {config.model} yet, without which the evaluation fails"
+    if file := config_of_run(run):
+        return f"\nmodel folder: not checked, there is no folder {config.model} yet; {file} trains it"
+    raise ConfigError(
+        f"model is {config.model}, and there is no such folder, nor a file in configs/ that describes a run of this "
+        f"name{near_folders(run.root)}"
+    )
 
 
 def _as_trained(config: EvalConfig) -> list[str]:

@@ -6,10 +6,12 @@ from configs.errors import UserError
 from configs.evaluation import EvalConfig
 from configs.load import load_config
 from configs.run import RunConfig
-from configs.run_dir import run_of
+from configs.run_dir import ExportDir, RunDir, run_of
 from configs.shard_dir import ShardDir
 from data_prep.drops import drop_notes
 from data_prep.manifest import read_manifest
+from data_prep.provenance import FINISHED
+from data_prep.run_ending import ending
 from data_prep.source_match import open_shards
 from data_prep.train_test_check import SourceContent, mismatch_warnings
 from eval.runner.batching import open_source_named
@@ -35,7 +37,7 @@ def training_notes(config: EvalConfig) -> list[str]:
                 missing.append(name)
     notes = mismatch_warnings(training, [SourceContent.of(config.source, open_source_named(config, config.source))])
     notes += [note for name in trained.train.sources for note in _left_out(trained, name)]
-    notes += unread
+    notes += [*unread, *_unfinished(run, config)]
     if missing:
         notes.append(
             f"the shards of the training source {', '.join(missing)} are not in {trained.data.shards}: whether test "
@@ -51,6 +53,17 @@ def _left_out(run: RunConfig, name: str) -> list[str]:
         return []
     manifest = read_manifest(folder)
     return drop_notes(name, manifest.drops, manifest.records)
+
+
+def _unfinished(run: RunDir, config: EvalConfig) -> list[str]:
+    """Where the newest checkpoint of a run that has not ended is evaluated in place of its export."""
+    chosen = Path(config.model) == run.root and config.checkpoint in ("export", "last")
+    state = ending(run)
+    if not chosen or not run.steps() or ExportDir(run.export).record.is_file() or state in ("", FINISHED):
+        return []
+    return [
+        f"{run.root} has no export yet ({state}): a checkpoint is evaluated, the newest is of step {run.steps()[-1]}"
+    ]
 
 
 def probe_notes(config: EvalConfig) -> list[str]:

@@ -25,6 +25,7 @@ from eval import run as evaluation
 from eval.models.generate import Prompt, TextPredictor
 from eval.paper.rows import own_row, rows_of_report
 from eval.runner.as_trained import differences
+from eval.runner.training_data import training_notes
 from train.plan import make_plan
 
 pytestmark = pytest.mark.slow
@@ -184,7 +185,7 @@ def test_a_dry_run_says_whether_the_model_is_asked_as_trained(
 
 
 def test_a_dry_run_names_a_checkpoint_that_the_run_lacks_and_says_why_a_model_is_not_checked(
-    trained: Trained, capsys: pytest.CaptureFixture[str]
+    trained: Trained, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     step = trained.run.steps()[-1]
     trained.evaluate(f"checkpoint={step}", flags=("--dry-run",))
@@ -194,8 +195,28 @@ def test_a_dry_run_names_a_checkpoint_that_the_run_lacks_and_says_why_a_model_is
     assert f"checkpoint is {step + 1}; the steps in {trained.run.checkpoints} are: " in capsys.readouterr().err
     trained.evaluate(f"model={trained.run.checkpoint(step)}", flags=("--dry-run",))
     assert "it is exported from a checkpoint when the evaluation starts" in capsys.readouterr().out
-    trained.evaluate(f"model={trained.root / 'gone'}", f"data_from={trained.run.root}", flags=("--dry-run",))
-    assert f"there is no folder {trained.root / 'gone'} yet" in capsys.readouterr().out
+    gone = trained.run.root.with_name(f"{trained.run.root.name}x")
+    with pytest.raises(SystemExit):
+        trained.evaluate(f"model={gone}", f"data_from={trained.run.root}", flags=("--dry-run",))
+    error = capsys.readouterr().err
+    assert f"model is {gone}, and there is no such folder" in error
+    assert f"did you mean {trained.run.root}?" in error
+    monkeypatch.chdir(tmp_path)
+    Path("configs").mkdir()
+    Path("configs/later.yaml").write_text(f"name: {gone.name}\nruns_dir: {gone.parent}\n")
+    trained.evaluate(f"model={gone}", f"data_from={trained.run.root}", flags=("--dry-run",))
+    assert f"there is no folder {gone} yet; configs/later.yaml trains it" in capsys.readouterr().out
+
+
+def test_an_evaluation_of_a_run_that_was_stopped_says_so(trained: Trained, tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "stopped")
+    shutil.copytree(trained.run.root, run.root, ignore=shutil.ignore_patterns("export*", "eval"))
+    config, _ = load_config(EvalConfig, trained.root / "look.yaml", [f"model={run.root}"])
+    run.provenance.write_text('[{"start": "s", "end": "e", "outcome": "stopped by SIGTERM"}]')
+    (note,) = (text for text in training_notes(config) if "no export yet" in text)
+    assert "(not finished: stopped by SIGTERM): a checkpoint is evaluated, the newest is of step" in note
+    run.provenance.write_text('[{"start": "s", "end": "e", "outcome": "finished"}]')
+    assert not any("no export yet" in text for text in training_notes(config))
 
 
 def test_a_model_that_is_not_there_is_named_before_its_data(

@@ -69,7 +69,12 @@ def test_what_the_rows_refuse_is_not_submitted(
 
 @pytest.mark.parametrize(
     ("asked", "said"),
-    [((), "no --model"), ((*ASKED, "--worker", "1"), "--worker after"), ((*ASKED, "--workers=3"), "--workers=3 after")],
+    [
+        ((), "no --model"),
+        ((*ASKED, "--worker", "1"), "--worker after"),
+        ((*ASKED, "--workers=3"), "--workers=3 after"),
+        ((*ASKED, "--dry-run"), "put it before `--`"),
+    ],
 )
 def test_arguments_that_are_missing_or_not_ones_own_are_named(
     project: Path, run_main: Main, sbatch: Calls, capfd: pytest.CaptureFixture[str], asked: tuple[str, ...], said: str

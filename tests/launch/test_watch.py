@@ -10,7 +10,7 @@ import pytest
 
 from configs.errors import RunError
 from configs.eval_dir import EvalDir
-from configs.run_dir import RunDir
+from configs.run_dir import CheckpointDir, RunDir
 from launch import watch
 from launch.watch import eta_text, follow, state, step_line, tail
 
@@ -71,6 +71,7 @@ def test_a_finished_run_has_no_time_left() -> None:
 def test_checkpoints_export_and_evaluations_are_listed(run: RunDir) -> None:
     for number in (500, 1000):
         run.checkpoint(number).mkdir(parents=True)
+    CheckpointDir(run.checkpoint(500)).manifest.touch()
     run.export.mkdir()
     done, going = (EvalDir(run.evaluation(name) / "export") for name in ("done", "going"))
     for evaluation in (done, going):
@@ -79,7 +80,7 @@ def test_checkpoints_export_and_evaluations_are_listed(run: RunDir) -> None:
     for worker in (0, 1):
         going.predictions(worker).write_text("{}\n{}\n")
     text = "\n".join(state(run))
-    assert "checkpoints: step-00000500, step-00001000" in text
+    assert "checkpoints: step-00000500, step-00001000 (incomplete)" in text
     assert f"export: {run.export}" in text
     assert "evaluation done, export: reported in" in text
     assert "evaluation going, export: 4 answers so far" in text

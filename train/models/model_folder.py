@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import ConfigError, first_line
-from configs.run_dir import MODEL_CONFIG
+from configs.run_dir import MODEL_CONFIG, RunDir
 
 INDEX = "model.safetensors.index.json"
 LFS_START = b"version https://git-lfs.github.com/spec"
@@ -22,6 +22,17 @@ GENERATION = "generation_config.json"
 HEADER_LIMIT = 100_000_000  # bytes; safetensors' own limit
 
 
+def _no_model(folder: Path) -> str:
+    """Why a folder without config.json is no model, and what to give instead."""
+    run = RunDir(folder)
+    if run.config.is_file():
+        return f"{folder} is a run, not a model folder; name its export: {run.export}"
+    if run.identity.is_file() or run.metrics.is_file() or run.steps():
+        export = f", or name its export: {run.export}" if (run.export / MODEL_CONFIG).is_file() else ""
+        return f"{folder} is a run without its {run.config.name}, which was not copied with it; copy that too{export}"
+    return f"{folder} has no config.json; it is not a model folder"
+
+
 def read_model_config(folder: Path) -> dict[str, Any]:
     """The config.json in `folder`.
 
@@ -33,7 +44,7 @@ def read_model_config(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         if next(folder.glob("*.gguf"), None):
             raise ConfigError(f"{folder} holds GGUF weights, a format of llama.cpp; {QUANTISED}, from transformers")
-        raise ConfigError(f"{folder} has no config.json; it is not a model folder")
+        raise ConfigError(_no_model(folder))
     config = read_object(file)
     if settings := config.get("quantization_config"):
         method = settings.get("quant_method", "unknown method") if isinstance(settings, dict) else settings

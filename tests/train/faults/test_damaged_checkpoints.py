@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from configs.errors import RunError
-from configs.run_dir import RunDir
+from configs.errors import ConfigError, RunError
+from configs.run_dir import CheckpointDir, RunDir
 from configs.saving import CheckpointConfig
 from train.checkpoints.reading import FILES, FORMAT_VERSION, MANIFEST, SELF, manifest_sum, newest_checkpoint
 from train.checkpoints.writing import CheckpointWriter, Snapshot
+from train.exported_model import check_checkpoints, checkpoint_to_export
 from train.kernel_choice import KernelChoice
+from train.models.model_folder import read_model_config
 from train.optimization.full_state import ParameterState
 from train.plan import make_plan
 from train.resume import check_start, open_run
@@ -36,6 +38,38 @@ def write(run: RunDir, *steps: int, **state: object) -> RunDir:
     for step in steps:
         CheckpointWriter(run, CheckpointConfig()).write(Snapshot.take(step, iter(states(step)), state))
     return run
+
+
+def test_a_damaged_checkpoint_outside_training_is_said_with_the_steps_that_can_be_taken(tmp_path, capsys):
+    run = write(RunDir(tmp_path), 1, 2, best={"step": 2, "loss": 1.0})
+    run.config.write_text(
+        "name: x\nmodel: {base: b}\ncheckpoint: {keep: best}\n"
+        "data: {sources: {a: {reader: jsonl}, b: {reader: jsonl}}}\n"
+        "train: {sources: [a], heldout: [b], heldout_every: 1}\n"
+    )
+    check_checkpoints(str(run.root), "export")
+    weights = CheckpointDir(run.checkpoint(2)).weights
+    weights.write_bytes(weights.read_bytes()[:-1])
+    advice = r"is damaged: .*take another step \(--step of train.export, checkpoint of an evaluation\): 1$"
+    for check in (
+        lambda: checkpoint_to_export(run, None),
+        lambda: checkpoint_to_export(run, 2),
+        lambda: check_checkpoints(str(run.root), "export"),
+        lambda: check_checkpoints(str(run.root), "all"),
+        lambda: check_checkpoints(str(run.checkpoint(2)), "export"),
+    ):
+        with pytest.raises(RunError, match=advice):
+            check()
+    check_checkpoints(str(run.root), "1")
+    assert checkpoint_to_export(run, None, best=False).step == 1
+    assert "weights.safetensors is damaged" in capsys.readouterr().err, "an older step is never taken silently"
+    run.config.unlink()
+    with pytest.raises(ConfigError, match=r"is a run without its config\.yaml, .*; copy that too$"):
+        read_model_config(run.root)
+    run.export.mkdir()
+    (run.export / "config.json").touch()
+    with pytest.raises(ConfigError, match=r"copy that too, or name its export: .*export$"):
+        read_model_config(run.root)
 
 
 @pytest.mark.fault(9, "200 bit flips over all files of a checkpoint", "200 detected, the one before is used, said")
