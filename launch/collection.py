@@ -72,7 +72,8 @@ class Collection:
                     f"collection: --name {self._free_name()}"
                 )
             return
-        if before.folder != now.folder and before.content != now.content:
+        moved = before.content == now.content and not Path(before.folder).is_dir()
+        if before.folder != now.folder and not moved:
             raise RunError(
                 f"{' and '.join(used)}: of another folder, {before.folder} ({before.size}); choose another name for "
                 f"this collection: --name {self._free_name()}"

@@ -1,6 +1,7 @@
 """Folders as people have them: one command runs each, or one sentence in the quickstart's own terms says why not."""
 
 import json
+import shutil
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -138,7 +139,9 @@ def test_removed_shards_or_a_removed_run_do_not_make_a_folder_another_one(tmp_pa
     assert "--name photos-2" in err
 
 
-def test_another_folder_of_the_same_name_is_refused_with_a_free_name_only(tmp_path: Path, run: Run) -> None:
+def test_another_folder_of_the_same_name_is_refused_with_a_free_name_only(
+    tmp_path: Path, run: Run, started: list[list[str]]
+) -> None:
     first, second = (fill(tmp_path / where / "photos", "cat", "dog") for where in ("a", "b"))
     assert run(first)[0] == 0
     for arguments in ((second, "--dry-run"), (second, "--rebuild")):
@@ -148,8 +151,11 @@ def test_another_folder_of_the_same_name_is_refused_with_a_free_name_only(tmp_pa
         assert "--name photos-2" in err
         assert "--rebuild" not in err
     assert run(second, "--name", "photos-2")[0] == 0
+    copy = Path(shutil.copytree(first, tmp_path / "copies/photos"))
+    assert run(copy)[0] == 2, "a copy is another folder, which may change"
     moved = first.rename(tmp_path / "moved")
     assert run(moved, "--name", "photos")[0] == 0, "the same photographs in another place are the same collection"
+    assert f"data.sources.train.path={moved}" in started[-5]
 
 
 def test_in_a_large_folder_the_build_finds_what_does_not_decode_and_the_limit_holds_before_the_training(
