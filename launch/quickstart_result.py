@@ -23,7 +23,7 @@ def result_lines(seen: Survey, config: RunConfig, evaluation: EvalDir, shards: P
     for number, line in enumerate(seen.left_out_lines()):
         yield line if number else f"\nLeft out: {line}"
     yield from _advice(seen, config, evaluation)
-    yield "\nOne photograph, with the classes of this training:"
+    yield f"\nOne photograph, with the classes of this training, in {Path.cwd()}:"
     command = ["python", "-m", "eval.class_scoring", "--model", str(run.root), "--image", str(seen.example)]
     prompt = classification_prompt(config.data.prompt)
     yield shlex.join([*command, "--prompt", prompt, "--classes", str(shards / "train")])
