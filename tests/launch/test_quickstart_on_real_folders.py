@@ -73,6 +73,7 @@ def run(
 Run = Callable[..., tuple[int, str, str]]
 
 
+@pytest.mark.slow
 def test_a_broken_photograph_is_left_out_and_listed_and_many_are_an_error(tmp_path: Path, run: Run) -> None:
     folder = fill(tmp_path / "photos", "cat", "dog")
     whole = (folder / "cat/0.jpg").read_bytes()
@@ -93,6 +94,7 @@ def test_a_broken_photograph_is_left_out_and_listed_and_many_are_an_error(tmp_pa
     assert run(folder, "--dry-run", "--set", "data.max_drop_fraction=0.24")[0] == 0
 
 
+@pytest.mark.slow
 def test_a_changed_folder_is_built_again_until_it_was_trained_and_never_replaces_a_training(
     tmp_path: Path, run: Run, started: list[list[str]]
 ) -> None:
@@ -123,6 +125,7 @@ def test_a_changed_folder_is_built_again_until_it_was_trained_and_never_replaces
     assert (code, "train.epochs 200 -> 77" in err, "--name photos-2" in err) == (2, True, True)
 
 
+@pytest.mark.slow
 def test_removed_shards_or_a_removed_run_do_not_make_a_folder_another_one(tmp_path: Path, run: Run) -> None:
     folder = fill(tmp_path / "photos", "cat", "dog")
     assert run(folder)[0] == 0
@@ -139,6 +142,7 @@ def test_removed_shards_or_a_removed_run_do_not_make_a_folder_another_one(tmp_pa
     assert "--name photos-2" in err
 
 
+@pytest.mark.slow
 def test_another_folder_of_the_same_name_is_refused_with_a_free_name_only(
     tmp_path: Path, run: Run, started: list[list[str]]
 ) -> None:
@@ -158,6 +162,7 @@ def test_another_folder_of_the_same_name_is_refused_with_a_free_name_only(
     assert f"data.sources.train.path={moved}" in started[-5]
 
 
+@pytest.mark.slow
 def test_in_a_large_folder_the_build_finds_what_does_not_decode_and_the_limit_holds_before_the_training(
     tmp_path: Path, run: Run, started: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,6 +229,7 @@ def test_two_photographs_a_class_run_and_say_that_they_are_few(tmp_path: Path, r
     assert "cost        training takes about" in out
 
 
+@pytest.mark.slow
 def test_photographs_that_are_all_in_an_unread_format_are_named_with_the_way_to_convert_them(
     tmp_path: Path, run: Run
 ) -> None:
@@ -273,6 +279,7 @@ def test_one_part_alone_is_divided(tmp_path: Path) -> None:
     assert Photos.of(tmp_path / "testonly") == Photos(only, only, divided=True)
 
 
+@pytest.mark.slow
 def test_it_runs_from_any_folder_and_writes_in_the_repository(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:
@@ -289,6 +296,7 @@ def test_it_runs_from_any_folder_and_writes_in_the_repository(
     assert (code, "the folder that has configs/ and train/: cd to it first" in err) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_result_at_chance_says_what_to_try_and_prints_the_command_for_one_photograph(
     tmp_path: Path, run: Run
 ) -> None:
