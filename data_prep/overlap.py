@@ -3,7 +3,7 @@
 Exact: the same bytes. Perceptual: the signs of the brightness differences between neighbours in an 8 x 8 picture
 (128 bits, "difference hash"), which survive recompression and resizing; images of at most `--distance` different
 bits are reported, to be checked by eye. Images that do not decode or have almost no contrast have no meaningful hash
-and are only compared byte by byte.
+and are only compared byte by byte. Given one set twice, it lists the images that this set holds twice.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from PIL import Image
 
 from configs.command_line import add_output_file, at_least, command_parser, exit_on_user_error
 from configs.errors import UserError
+from configs.words import counted
 from data_prep import atomic
 from data_prep.images import ImageError, decode_grey
 from data_prep.processes import parallel_map
@@ -62,19 +63,31 @@ def main(argv: Sequence[str] | None = None) -> None:
         sets = [ShardSet.open(folder) for folder in (arguments.training, arguments.evaluation)]
         hashes = [hash_set(shards, arguments.processes) for shards in sets]
         pairs = find_duplicate_pairs(sets[0], hashes[0], sets[1], hashes[1], arguments.distance)
+        within = sets[0].folder.resolve() == sets[1].folder.resolve()
     except UserError as error:
         exit_on_user_error(error)
+    if within:  # each pair once, and no image with itself
+        both = {frozenset((pair.evaluation_id, pair.training_id)): pair for pair in reversed(pairs)}
+        pairs = [pair for names, pair in reversed(both.items()) if len(names) > 1]
     for pair in pairs:
         how = "the same bytes" if pair.distance < 0 else f"{pair.distance} of 128 bits differ"
         print(f"{pair.evaluation_id} = {pair.training_id} ({how})")
+    if within:
+        print(f"{counted(len(pairs), 'pair')} of images that are equal or look alike")
+        _write(arguments.output, pairs)
+        return
     exact = len({pair.evaluation_id for pair in pairs if pair.distance < 0})
     alike = len({pair.evaluation_id for pair in pairs}) - exact
     print(
         f"{exact:,} of {len(hashes[1].numbers):,} evaluation images are byte for byte among"
         f" {len(hashes[0].numbers):,} training images, {alike:,} more look alike"
     )
-    if arguments.output:
-        atomic.write_json(arguments.output, [asdict(pair) for pair in pairs])
+    _write(arguments.output, pairs)
+
+
+def _write(output: Path | None, pairs: Sequence[DuplicatePair]) -> None:
+    if output:
+        atomic.write_json(output, [asdict(pair) for pair in pairs])
 
 
 def hash_set(shards: ShardSet, processes: int = 1) -> Hashes:

@@ -123,7 +123,11 @@ def _image_notes(train: SourceContent, test: SourceContent) -> list[str]:
         return [f"{text}; are both the same data?"]
     if train.folder is None or test.folder is None:
         return [text]
-    return [f"{text}; all: python -m data_prep.overlap {shlex.join([str(train.folder), str(test.folder)])}"]
+    return [f"{text}; all: {_overlap_command(train.folder, test.folder)}"]
+
+
+def _overlap_command(training: Path, evaluation: Path) -> str:
+    return f"python -m data_prep.overlap {shlex.join([str(training), str(evaluation)])}"
 
 
 def conflict_notes(source: SourceContent) -> list[str]:
@@ -138,7 +142,8 @@ def conflict_notes(source: SourceContent) -> list[str]:
     first, second = (source.id_of(int(order[pairs[0] + n])) for n in (0, 1))
     count = len(np.unique(images[pairs]))
     found = f"{counted(count, 'image')} of {source.name} {'is' if count == 1 else 'are'}"
-    return [f"{found} in several of its classes, such as {first} = {second}"]
+    text = f"{found} in several of its classes, such as {first} = {second}"
+    return [text if source.folder is None else f"{text}; all: {_overlap_command(source.folder, source.folder)}"]
 
 
 def same_paths(data: DataConfig, training: Sequence[str], tests: Sequence[str]) -> list[str]:

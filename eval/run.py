@@ -55,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 check_model_location(config.model)  # before its data: they are those of the run, if there is one
             for note in _frequency_notes(config):
                 print(f"{config.name}: {note}", file=sys.stderr, flush=True)
+            if backend_name(config.model) is None:
+                print(f"{config.name}: loading PyTorch and {config.model} ...", file=sys.stderr, flush=True)
             from eval.runner.workers import evaluate_models  # loads torch, which no other branch needs
 
             folders = evaluate_models(config, share, arguments.processes)

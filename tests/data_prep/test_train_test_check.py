@@ -1,6 +1,7 @@
 """Train and test that do not fit: classes, one folder given twice, images in both; said by the build and its check."""
 
 import io
+import re
 import shutil
 import zlib
 from dataclasses import replace
@@ -13,6 +14,7 @@ from configs.data import DataConfig, SourceConfig
 from configs.model import ModelConfig
 from configs.run import RunConfig
 from configs.training import TrainConfig
+from data_prep import overlap
 from data_prep.shard_index import image_hash
 from data_prep.shards import ShardSet
 from data_prep.train_test_check import SourceContent, conflict_notes, mismatch_warnings, source_roles
@@ -108,13 +110,16 @@ def test_a_folder_given_twice_is_said_before_the_build_starts(folders, build, tm
     assert "are both the same data?" in build(train="train", test="copy").err
 
 
-def test_empty_classes_and_images_in_several_classes_of_one_source_are_said(folders, build):
+def test_empty_classes_and_images_in_several_classes_of_one_source_are_said(folders, build, capsys):
     folders("train", {"cat": [1, 2], "dog": [2], "empty class": []})
     folders("test", {"cat": [7]})
     said = build()
     assert "classes without a sample (1): empty class" in said.out
     assert "all samples have the same class, cat" in said.out
-    assert "1 image of train is in several of its classes, such as train/cat/2 = train/dog/2" in said.err
+    assert "1 image of train is in several of its classes, such as train/cat/2 = train/dog/2; all: " in said.err
+    (command,) = re.findall(r"all: python -m data_prep.overlap (\S+ \S+)\n", said.err)
+    overlap.main(command.split())
+    assert "train/cat/2 = train/dog/2 (the same bytes)\n1 pair of images" in capsys.readouterr().out
 
 
 def test_a_kept_set_of_another_build_is_compared_too(folders, build):
