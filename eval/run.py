@@ -8,6 +8,7 @@ Answers are kept: after a kill the same command resumes, and an answered item is
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from configs.errors import ConfigError, DataError, RunError, UserError
 from configs.eval_dir import EvalDir
 from configs.evaluation import EvalConfig
 from configs.locations import check_model_location
+from configs.words import counted
 from eval.metrics.frequency import frequency_notes
 from eval.models.registry import backend_name
 from eval.paper.comparison import comparison_with
@@ -89,7 +91,13 @@ def report(config: EvalConfig, folders: Sequence[EvalDir]) -> None:
         raise ConfigError(f"{paths.root} holds no answers yet; run the same command without --report-only first")
     reports = []
     for folder in folders:
+        before = _counted_before(folder)
         reports.append(write_report(folder, config, comparison_with(config.paper_row)))
+        if config.limit is not None and (now := reports[-1]["items"]["answered"]) < before:
+            print(
+                f"{config.name}: limit={config.limit} counts {counted(now, 'answer')}, the report before {before:,}; "
+                "the others are still stored, and a larger limit counts them again"
+            )
         print(f"{result_line(reports[-1])}\n  {folder.report('html')}")
     if len(reports) > 1:
         print(write_summary(paths, reports))
@@ -106,6 +114,14 @@ def report(config: EvalConfig, folders: Sequence[EvalDir]) -> None:
             f"the first of {len(failures):,} failed items: {failures[0]['reason']}" if failures else "no item was run"
         )
         raise RunError(f"{empty[0]['name']} {empty[0]['label']} has no answered item, so there is no accuracy; {first}")
+
+
+def _counted_before(folder: EvalDir) -> int:
+    """The answers that the present report counts; 0 without one that can be read."""
+    try:
+        return int(json.loads(folder.report("json").read_text(encoding="utf-8"))["items"]["answered"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
 
 
 def _check(config: EvalConfig) -> None:

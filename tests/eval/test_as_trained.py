@@ -208,6 +208,17 @@ def test_a_dry_run_names_a_checkpoint_that_the_run_lacks_and_says_why_a_model_is
     assert f"there is no folder {gone} yet; configs/later.yaml trains it" in capsys.readouterr().out
 
 
+def test_a_smaller_limit_says_that_its_report_counts_fewer_answers(
+    trained: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained.evaluate("limit=2", "name=fewer")
+    assert "counts" not in capsys.readouterr().out
+    trained.evaluate("limit=1", "name=fewer")
+    assert "fewer: limit=1 counts 1 answer, the report before 2; the others are still" in capsys.readouterr().out
+    trained.evaluate("limit=2", "name=fewer")
+    assert "counts" not in capsys.readouterr().out
+
+
 def test_an_evaluation_of_a_run_that_was_stopped_says_so(trained: Trained, tmp_path: Path) -> None:
     run = RunDir(tmp_path / "stopped")
     shutil.copytree(trained.run.root, run.root, ignore=shutil.ignore_patterns("export*", "eval"))
