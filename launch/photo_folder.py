@@ -5,9 +5,11 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from configs.errors import ConfigError, DataError
+from configs.words import counted
 from data_prep.readers import image_folder
 from data_prep.sample import Source
 
@@ -52,6 +54,8 @@ class Photos:
     def read_all(self) -> dict[str, Source]:
         """Both parts. Raises `DataError` for fewer than two classes, in words that name the folder to give."""
         _refuse_without_classes(self.train)
+        if self.divided:
+            _refuse_lone_photographs(self.train)
         return {part: self.read(part) for part in PARTS}
 
 
@@ -115,6 +119,22 @@ def _refuse_without_classes(folder: Path) -> None:
     raise DataError(
         f"{folder} has one class, {classes[0].name}; two or more can be told apart: add a folder of other photographs"
     )
+
+
+def _refuse_lone_photographs(folder: Path) -> None:
+    """Raise `DataError` that names every class of one photograph, which cannot be divided."""
+    lone = [path.name for path in _folders(folder) if len(list(islice(_photographs_below(path), 2))) == 1]
+    if lone:
+        names = ", ".join(lone[:SHOWN]) + (", ..." if len(lone) > SHOWN else "")
+        raise DataError(
+            f"{counted(len(lone), 'class')} with one photograph in {folder} ({names}): each class needs two, one for "
+            "the training and one for the test; add photographs to them, or remove them"
+        )
+
+
+def _photographs_below(folder: Path) -> Iterator[Path]:
+    files = (path for path in folder.rglob("*") if path.is_file() and not image_folder.ignored_file(path.name))
+    return (path for path in files if image_folder.is_image(path.parent, path.name))
 
 
 def _images(folder: Path) -> Iterator[Path]:

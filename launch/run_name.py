@@ -6,9 +6,11 @@ import unicodedata
 from pathlib import Path
 
 LONGEST = 60  # characters; a number may follow
+LOWER = {"ß": "ss", "ø": "o", "æ": "ae", "œ": "oe", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i", "ħ": "h"}
 LETTERS = str.maketrans(
-    {"ß": "ss", "ø": "o", "æ": "ae", "œ": "oe", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i", "ħ": "h"}
+    LOWER | {letter.upper(): text.upper() for letter, text in LOWER.items() if len(letter.upper()) == 1}
 )
+"""Letters without a decomposition, to ASCII."""
 
 
 def name_of(folder: Path) -> str:

@@ -13,8 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from data_prep.spelling import changed_names
-
-LETTERS = str.maketrans({"ß": "ss", "æ": "ae", "Æ": "AE", "ø": "o", "Ø": "O", "œ": "oe", "Œ": "OE", "ł": "l", "Ł": "L"})
+from launch.run_name import LETTERS
 
 
 def writable_names(model: Path, names: Sequence[str]) -> dict[str, str]:

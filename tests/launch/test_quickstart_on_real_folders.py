@@ -230,6 +230,14 @@ def test_two_photographs_a_class_run_and_say_that_they_are_few(tmp_path: Path, r
 
 
 @pytest.mark.slow
+def test_all_classes_of_one_photograph_are_named_at_once(tmp_path: Path, run: Run) -> None:
+    folder = fill(fill(tmp_path / "photos", "cat", "dog"), "bird", "fish", count=1)
+    code, _, err = run(folder, "--dry-run")
+    assert code == 2
+    assert "2 classes with one photograph in" in err
+    assert "(bird, fish): each class needs two" in err
+
+
 def test_photographs_that_are_all_in_an_unread_format_are_named_with_the_way_to_convert_them(
     tmp_path: Path, run: Run
 ) -> None:
