@@ -143,7 +143,8 @@ def _candidate_set(report: Mapping[str, Any]) -> list[Block]:
     number = f"{found['candidates']:,} of {found['classes']:,} classes"
     if found.get("listed", found["classes"]) > found["classes"]:
         number += f" (the list has {found['listed']:,}; those that share a name count as one)"
-    return [Text(f"Each item is scored among {number}: {found['chosen']}. The answer: {found['rule']}.")]
+    chance = f"A random one is correct in {percent(1 / found['candidates'])}"
+    return [Text(f"Each item is scored among {number}: {found['chosen']}. The answer: {found['rule']}. {chance}.")]
 
 
 def _macro(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
