@@ -59,7 +59,7 @@ def _advice(seen: Survey, config: RunConfig, evaluation: EvalDir) -> Iterator[st
     if accuracy > share:
         return
     fewest = min(filter(None, seen.parts["train"].counts.values()))
-    yield "The model has not learned the classes. What to try, with --name NAME for a training next to this one:"
+    yield "That is not above the most frequent class. What to try, with --name NAME for a training next to this one:"
     yield f"  more photographs: the smallest class has {fewest} for the training; 50 or more a class are a good start"
     yield f"  {_names(seen, config)}"
     yield f"  more epochs, as long as the held-out loss falls: --set train.epochs={3 * config.train.epochs}"
