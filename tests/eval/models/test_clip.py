@@ -87,7 +87,8 @@ def test_fewer_candidates_are_judged_from_the_same_answers(clip_config, tmp_path
         assert len(example["candidates"]) == 2
         assert {example["target"], example["answer"]} <= set(example["candidates"])
     page = EvalDir(tmp_path / "answers").report("md").read_text()
-    assert "Each item is scored among 2 of 3 classes: the item's class and others drawn by the item's id" in page
+    assert "Each item is scored among 2 of 3 classes (the list has 4" in page
+    assert ": the item's class and others drawn by the item's id" in page
     assert "A random one is correct in 50.0 %." in page
     assert "the highest cosine" in page
     assert ", ".join(two["examples"][0]["candidates"]) in page
