@@ -102,7 +102,7 @@ def report(config: EvalConfig, folders: Sequence[EvalDir]) -> None:
     if len(reports) > 1:
         print(write_summary(paths, reports))
     for note in dict.fromkeys(
-        note for report in reports for note in (cut_note(report), not_above_note(report)) if note
+        note for report in reports for note in (not_above_note(report), cut_note(report)) if note
     ):
         print(f"warning: {note}")
     upload(config, reports)
