@@ -23,13 +23,13 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from configs.errors import ConfigError, DataError
+from configs.errors import DataError
 from configs.shard_dir import ShardDir
 
 NUMBERED = re.compile(r"(\d+)(?:\s*[,:;.)\t]\s*|\s+)(\S.*)")
@@ -266,24 +266,6 @@ def alike_names(names: Iterable[str]) -> list[str]:
     for name in names:
         spellings.setdefault(folded_name(name), set()).add(name)
     return sorted(name for group in spellings.values() if len(group) > 1 for name in group)
-
-
-def renamed(names: Sequence[str], new: Mapping[str, str]) -> tuple[str, ...]:
-    """`names` with those that `new` has replaced by its values.
-
-    >>> renamed(["cat", "dog"], {"dog": "hound"})
-    ('cat', 'hound')
-
-    Raises `ConfigError` if a key of `new` is no name, a value is no text, or two classes would have one name.
-    """
-    if unknown := [name for name in new if name not in names]:
-        raise ConfigError(f"rename: {unknown[0]!r} is no class; the classes are {', '.join(map(repr, names[:20]))}")
-    if wrong := [text for text in new.values() if not isinstance(text, str) or not text.strip()]:
-        raise ConfigError(f"rename: the new name {wrong[0]!r} is not a text, or empty")
-    found = tuple(new.get(name, name) for name in names)
-    if new and (alike := alike_names(found) or [name for name, times in Counter(found).items() if times > 1]):
-        raise ConfigError(f"rename: two classes would be called {alike[0]!r}; give each its own name")
-    return found
 
 
 def folded_name(name: str) -> str:

@@ -4,6 +4,7 @@ An export that an evaluation chose (`python -m eval.choose`) is replaced only wh
 """
 
 import argparse
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from configs.command_line import exit_on_user_error
 from configs.errors import RunError, UserError
 from configs.run_dir import ExportDir, RunDir
 from train.checkpoints.reading import steps_present
-from train.exported_model import checkpoint_to_export, default_output, export_checkpoint, is_export_of
+from train.exported_model import checkpoint_to_export, export_checkpoint, is_export_of
 from train.model_card import write_model_card
 from train.models.export_choice import evaluation_choice
+from train.models.loading import resolve_folder
 from train.push import check_repository, push
 
 
@@ -72,3 +74,14 @@ def _output(run: RunDir, arguments: argparse.Namespace) -> Path:
 
 def _how(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"keep_adapter": arguments.keep_adapter, "lora_onto": arguments.lora_onto}
+
+
+def default_output(run: RunDir, step: int | None, keep_adapter: bool = False, lora_onto: str | None = None) -> Path:
+    """Default output: the run's export folder, or a separate one for each step, form and other model."""
+    output = run.export if step is None else run.export_of(step)
+    if keep_adapter:  # evaluations take the other folders, which hold the full model
+        output = output.with_name(f"{output.name}-adapter")
+    if lora_onto is not None:  # folders of one name, such as two exports, are different models
+        digest = hashlib.sha256(str(resolve_folder(lora_onto).resolve()).encode()).hexdigest()[:8]
+        output = output.with_name(f"{output.name}-onto-{Path(lora_onto).name}-{digest}")
+    return output

@@ -1,6 +1,5 @@
 """Exports: one is written from a checkpoint, and the model folder of a run is found."""
 
-import hashlib
 import json
 import sys
 from pathlib import Path
@@ -294,14 +293,3 @@ def is_export_of(output: Path, checkpoint: Path) -> bool:
     if not record:
         return False
     return not checkpoint.is_dir() or record.get("checkpoint_sha256") == _checkpoint_sha256(checkpoint)
-
-
-def default_output(run: RunDir, step: int | None, keep_adapter: bool = False, lora_onto: str | None = None) -> Path:
-    """Default output: the run's export folder, or a separate one for each step, form and other model."""
-    output = run.export if step is None else run.export_of(step)
-    if keep_adapter:  # evaluations take the other folders, which hold the full model
-        output = output.with_name(f"{output.name}-adapter")
-    if lora_onto is not None:  # folders of one name, such as two exports, are different models
-        digest = hashlib.sha256(str(resolve_folder(lora_onto).resolve()).encode()).hexdigest()[:8]
-        output = output.with_name(f"{output.name}-onto-{Path(lora_onto).name}-{digest}")
-    return output

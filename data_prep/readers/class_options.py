@@ -1,4 +1,4 @@
-"""Options of every source whose records have classes: k images of each class, and half of the classes.
+"""Options of sources whose records have classes: k images of each class, half of the classes, new names for classes.
 
     options: {split: train, shots: 16, class_part: base}
 
@@ -8,12 +8,14 @@ the number is odd) and `new` the other, as CoOp does (Zhou et al. 2022); with `c
 source's class list is then that half. A class of too few images is an error, unless `shots_short` is `keep`.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from hashlib import sha256
 from typing import Any
 
 from configs.errors import ConfigError, DataError
+from data_prep.class_names import alike_names
 from data_prep.readers.selection import ranked
 from data_prep.records import LazyRecords, Record, ReiterableRecords
 from data_prep.sample import Drop, Sample, Source
@@ -117,6 +119,24 @@ class ClassOptions:
         shots = f"shots {self.shots} (shots_seed {self.shots_seed})"
         parts = [part] * (self.class_part is not None) + [shots] * (self.shots is not None)
         return f"{', '.join(parts)}: {count:,} records"
+
+
+def renamed(names: Sequence[str], new: Mapping[str, str]) -> tuple[str, ...]:
+    """`names` with those that `new` has replaced by its values.
+
+    >>> renamed(["cat", "dog"], {"dog": "hound"})
+    ('cat', 'hound')
+
+    Raises `ConfigError` if a key of `new` is no name, a value is no text, or two classes would have one name.
+    """
+    if unknown := [name for name in new if name not in names]:
+        raise ConfigError(f"rename: {unknown[0]!r} is no class; the classes are {', '.join(map(repr, names[:20]))}")
+    if wrong := [text for text in new.values() if not isinstance(text, str) or not text.strip()]:
+        raise ConfigError(f"rename: the new name {wrong[0]!r} is not a text, or empty")
+    found = tuple(new.get(name, name) for name in names)
+    if new and (alike := alike_names(found) or [name for name, times in Counter(found).items() if times > 1]):
+        raise ConfigError(f"rename: two classes would be called {alike[0]!r}; give each its own name")
+    return found
 
 
 OPTION_NAMES = tuple(spec.name for spec in fields(ClassOptions))

@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from configs.errors import ConfigError, DataError
-from data_prep.class_names import alike_names, load_class_list, renamed
+from data_prep.class_names import alike_names, load_class_list
 from data_prep.drops import printable
 from data_prep.images import file_fault
 from data_prep.prompts import classification_turns
+from data_prep.readers.class_options import renamed
 from data_prep.readers.folder_levels import deeper_folders, refuse_splits
 from data_prep.readers.selection import Selection
 from data_prep.records import LazyRecords, Record

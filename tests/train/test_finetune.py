@@ -19,7 +19,8 @@ from configs.errors import ConfigError, RunError
 from configs.run_dir import ExportDir, RunDir
 from data_prep.provenance import read_starts
 from train.checkpoints.reading import newest_checkpoint, open_checkpoint
-from train.exported_model import default_output, export_checkpoint, model_folders
+from train.export_command import default_output
+from train.exported_model import export_checkpoint, model_folders
 from train.models.loading import load_model
 from train.toy.random_models import write_random_base
 
