@@ -98,9 +98,14 @@ class Collection:
             )
 
     def prepare(self, now: Record, *, rebuild: bool) -> str | None:
-        """Write the record; with `rebuild`, put an earlier training aside. Returns a sentence on what was moved."""
+        """Write the record; with `rebuild`, put an earlier training aside. Returns a sentence about that training.
+
+        An unfinished training of the same photographs and settings continues: `rebuild` was interrupted.
+        """
         moved = None
-        if rebuild and self.trained:
+        if rebuild and self.trained and self._unfinished(now):
+            moved = f"{self.run.root} is an unfinished training on these photographs, which continues"
+        elif rebuild and self.trained:
             kept = self._kept()
             self.run.root.rename(kept)
             moved = f"the earlier run is kept as {kept}; remove it if it is not needed"
@@ -108,6 +113,11 @@ class Collection:
             file.parent.mkdir(parents=True, exist_ok=True)
             atomic.write_bytes(file, json.dumps(asdict(now), ensure_ascii=False, indent=1).encode() + b"\n")
         return moved
+
+    def _unfinished(self, now: Record) -> bool:
+        before = Record.read(self.files[0])
+        same = before is not None and before.content == now.content and not _changes(before.settings, now.settings)
+        return same and not self.run.export.is_dir()
 
     def _kept(self) -> Path:
         return _free(self.run.root)

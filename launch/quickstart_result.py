@@ -62,5 +62,7 @@ def _advice(seen: Survey, config: RunConfig, evaluation: EvalDir) -> Iterator[st
     yield "That is not above the most frequent class. What to try, with --name NAME for a training next to this one:"
     yield f"  more photographs: the smallest class has {fewest} for the training; 50 or more a class are a good start"
     yield f"  {_names(seen, config)}"
-    yield f"  more epochs, as long as the held-out loss falls: --set train.epochs={3 * config.train.epochs}"
+    if seen.warnings():
+        yield "  what the plan warned of, such as one photograph in two classes"
+    yield f"  more epochs, with a look at the accuracy of both trainings: --set train.epochs={3 * config.train.epochs}"
     yield "  a larger base, on a machine with a GPU: --base llava-1.5-7b"

@@ -6,6 +6,7 @@ and data sets are the user's to add. Paths and names of machines stay out of it.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from textwrap import indent
@@ -140,8 +141,17 @@ def _scores(reports: list[dict[str, Any]]) -> str:
             _protocol(report),
         )
         lines.append(f"| {' | '.join(_cell(str(cell)) for cell in cells)} |")
-    notes = [f"- {report['name']}: {note}." for report in reports for note in report.get("data_notes", ())]
+    notes = [f"- {report['name']}: {_public(note)}." for report in reports for note in report.get("data_notes", ())]
     return "\n".join(["## Scores", "", *lines, *([""] if notes else []), *notes])
+
+
+def _public(note: str) -> str:
+    """A note about data without folders of this machine, and without the command that lists more on it.
+
+    >>> _public("1 of 9 left out: 1 x not an image file (/data/My Photos/a b.mov); all: python -m tool x")
+    '1 of 9 left out: 1 x not an image file (a b.mov)'
+    """
+    return re.sub(r"(?<![\w./])(?:/[^/\n();,']+)*/([^/\n();,']+)", r"\1", note.partition("; all: python ")[0])
 
 
 def _classes(output: Path) -> str:

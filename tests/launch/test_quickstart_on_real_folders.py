@@ -120,6 +120,10 @@ def test_a_changed_folder_is_built_again_until_it_was_trained_and_never_replaces
     assert code == 0
     assert "the earlier run is kept as runs/photos-1" in out
     assert Path("runs/photos-1/export/weights").read_text() == "trained"
+    Path("runs/photos/metrics.jsonl").touch()  # interrupted: the training has begun and has no export
+    code, out, _ = run(folder, "--rebuild")
+    assert (code, "runs/photos is an unfinished training on these photographs, which continues" in out) == (0, True)
+    assert not Path("runs/photos-2").exists()
     export.mkdir(parents=True)
     code, _, err = run(folder, "--set", "train.epochs=77")
     assert (code, "train.epochs 200 -> 77" in err, "--name photos-2" in err) == (2, True, True)

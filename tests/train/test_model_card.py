@@ -21,7 +21,7 @@ from configs.load import load_config, to_yaml
 from configs.run import RunConfig
 from configs.run_dir import ExportDir, RunDir
 from train import export_command
-from train.model_card import model_card, scores_of, write_model_card
+from train.model_card import _public, model_card, scores_of, write_model_card
 from train.models.fingerprint import model_identity
 from train.push import push
 
@@ -307,3 +307,15 @@ def test_a_refusal_is_one_line_with_the_next_step(run: RunDir, hub: type[Hub], s
 def test_another_form_of_name_is_refused_before_anything_is_sent(run: RunDir) -> None:
     with pytest.raises(ConfigError, match="OWNER/NAME"):
         push(run.export, "name")
+
+
+@pytest.mark.parametrize(
+    ("note", "public"),
+    [
+        ("1 x does not decode (/data/My Photos/Big cats/b (1).jpg)", "1 x does not decode (b (1).jpg)"),
+        ("such as a/1 = b/2; all: python -m data_prep.overlap shards/x/train", "such as a/1 = b/2"),
+        ("classes of shards/x/train: cat/dog", "classes of shards/x/train: cat/dog"),
+    ],
+)
+def test_notes_on_a_card_name_no_folder_of_this_machine(note, public):
+    assert _public(note) == public
