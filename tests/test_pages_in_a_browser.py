@@ -456,7 +456,7 @@ def usual_tables() -> dict[str, Sequence[Block]]:
     return {
         "forgetting": forgetting_page(forgetting_values(name), Path()).blocks,
         "halves": half_blocks(half_rows("demo_open_world")),
-        "comparison": [accuracy_table(rows, list(rows["base"]))],
+        "comparison": [accuracy_table(rows, list(rows["base"]), {})],
         "robustness": robustness_page(robustness_values(name), Path()).blocks,
     }
 

@@ -47,6 +47,7 @@ def identity_block(report: Mapping[str, Any]) -> Definitions:
             ("versions", ", ".join([*found.get("code", ())[-1:], *versions])),
             ("on", "; ".join(found.get("devices", ()))),
         ]
+    known.append(("protocol hash", report["protocol"].get("hash") or ""))
     return Definitions([(term, text) for term, text in known if text])
 
 

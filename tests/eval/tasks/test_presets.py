@@ -51,7 +51,9 @@ def test_the_protocols_name_and_hash_are_shown_with_the_number(write_config, tmp
     report = json.loads(EvalDir(tmp_path / "answers").report("json").read_text())
     assert report["protocol"]["name"] == "paper"
     assert f"[protocol paper {report['protocol']['hash']}]" in capsys.readouterr().out
-    assert f"protocol paper {report['protocol']['hash']}" in EvalDir(tmp_path / "answers").report("md").read_text()
+    written = EvalDir(tmp_path / "answers").report("md").read_text()
+    assert "- protocol: open world, protocol paper\n" in written
+    assert f"- protocol hash: {report['protocol']['hash']}\n" in written
 
 
 def test_a_preset_may_set_the_precision_and_nothing_else_except_the_protocol(tmp_path, write_config):
